@@ -1,0 +1,73 @@
+"""The contract between lowering and runtime: what a lowered partition is made of and how its C entry is called.
+
+A partition is one shared object made of one or more C units. Its entry point is
+
+    int32_t accel_main(void *const *buffers, const int64_t *sizes, char *arena, const dvx_runtime *rt);
+
+`buffers` holds the data pointers of the inputs, then of the computed outputs (neither aliases nor views), in manifest order; `sizes` the values of
+`symbols`; `arena` at least `arena_bytes` bytes, 64-byte aligned. The result is a `STATUS_*` code. The struct
+`dvx_runtime` is declared in include/dvx_runtime.h.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+__all__ = ["DTYPE_BYTES", "PartitionSource", "STATUS_INDEX_ERROR", "STATUS_OK", "TensorArg"]
+
+STATUS_OK = 0
+STATUS_INDEX_ERROR = 1  # an index operand was out of range; the runtime raises IndexError as eager does
+
+# accel's dtype names and the bytes an element takes in memory.
+DTYPE_BYTES = {"f32": 4, "f64": 8, "f16": 2, "bf16": 2, "i64": 8, "i32": 4, "i16": 2, "i8": 1, "u8": 1, "bool": 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorArg:
+    """One tensor crossing the boundary of a partition.
+
+    Attributes:
+        name: the FX node's name.
+        dtype: a key of DTYPE_BYTES.
+        sizes, strides: per dim an int, or a str holding a Python expression over the partition's symbols
+            (strides in elements; `//` and `%` as Python has them).
+        aliases: for an output that is an input mutated in place or returned as is: the index of that input; else None.
+        view_of, offset: an output that is a view of an input or of an earlier output and is not computed (it has no entry
+            in `buffers`): ("input" | "output", index) of the base and the offset from the base's first element, in elements.
+    """
+
+    name: str
+    dtype: str
+    sizes: tuple[int | str, ...]
+    strides: tuple[int | str, ...]
+    aliases: int | None = None
+    view_of: tuple[str, int] | None = None
+    offset: int | str = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class PartitionSource:
+    """Everything the runtime needs to build and call one partition.
+
+    Attributes:
+        name: a C identifier for reports and temporary files; not part of the cache key.
+        units: (file name, C text) pairs, compiled separately and linked together.
+        vlen_bytes: the DVX vector length the units are compiled for (-DDVX_VLEN=...).
+        inputs, outputs: tensors in the order of `buffers`.
+        symbols: names of the int64 sizes, in the order of `sizes`.
+        arena_bytes: int, or a str: a Python expression over `symbols`.
+        n_counters: length of the int64 counter array that a profiling build (-DDVX_PROFILE) fills: first one entry per
+            basic block (`n_blocks` of them), then one per entry of isa.COUNTERS.
+        max_contexts: the most threads a call may use (scratch in the arena is laid out for that many).
+    """
+
+    name: str
+    units: tuple[tuple[str, str], ...]
+    vlen_bytes: int
+    inputs: tuple[TensorArg, ...]
+    outputs: tuple[TensorArg, ...]
+    symbols: tuple[str, ...] = ()
+    arena_bytes: int | str = 0
+    n_counters: int = 0
+    n_blocks: int = 0
+    max_contexts: int = 1

@@ -1,0 +1,133 @@
+"""Machine: what the code generator and the cycle model know about a target.
+
+A DVX machine is vector-length-parametric. `host` is derived from the CPU at hand and is a machine like any
+other; `dvx-h1` models a Hexagon-HVX-like DSP. Sizes are bytes, bandwidths bytes per cycle, the clock MHz.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import platform
+import tomllib
+from pathlib import Path
+
+__all__ = ["Machine", "PRESETS", "host_machine", "machines", "resolve_machine"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """A DVX target.
+
+    Attributes:
+        name: how reports call it.
+        vlen_bytes: bytes of one vector register; a power of two, at least 16. Every vector value of a kernel has
+            `lanes` = vlen_bytes / 4 elements; 64-bit elements take a register pair.
+        n_vregs: architectural vector registers.
+        n_contexts: hardware contexts (threads) that run kernels together; 0 follows torch.get_num_threads().
+        fma_pipes, fma_latency: multiply pipes per context and latency of vfma in cycles (sets the GEMM tile).
+        l1_bytes, l2_bytes: the two levels of near memory that tiles are sized for (on a DSP: TCM takes l2's part).
+        tcm_bytes: scratchpad bytes; 0 on cached machines.
+        clock_mhz: core clock.
+    """
+
+    name: str
+    vlen_bytes: int = 128
+    n_vregs: int = 32
+    n_contexts: int = 0
+    fma_pipes: int = 2
+    fma_latency: int = 4
+    l1_bytes: int = 32 * 1024
+    l2_bytes: int = 512 * 1024
+    tcm_bytes: int = 0
+    clock_mhz: int = 1000
+    issue_width: int = 4
+    load_pipes: int = 1
+    store_pipes: int = 1
+    permute_pipes: int = 1
+    shift_pipes: int = 1
+
+    def __post_init__(self):
+        if self.vlen_bytes < 16 or self.vlen_bytes & (self.vlen_bytes - 1):
+            raise ValueError(f"machine {self.name}: vlen_bytes must be a power of two >= 16, got {self.vlen_bytes}")
+        if self.n_vregs < 8:
+            raise ValueError(f"machine {self.name}: n_vregs must be at least 8, got {self.n_vregs}")
+
+    @property
+    def lanes(self) -> int:
+        """Elements of every vector value: one per four bytes of a register."""
+        return self.vlen_bytes // 4
+
+
+def _cpu_flags() -> frozenset[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return frozenset()
+    for line in text.splitlines():
+        if line.startswith(("flags", "Features")):
+            return frozenset(line.split(":", 1)[1].split())
+    return frozenset()
+
+
+def _cache_bytes(index: int, default: int) -> int:
+    """Size of cache `index` of cpu0 as Linux states it, or `default`."""
+    try:
+        text = Path(f"/sys/devices/system/cpu/cpu0/cache/index{index}/size").read_text().strip()
+        return int(text[:-1]) * {"K": 1024, "M": 1024 * 1024}[text[-1]]
+    except (OSError, KeyError, ValueError, IndexError):
+        return default
+
+
+@functools.cache
+def host_machine() -> Machine:
+    """The CPU at hand as a DVX machine: one DVX register is one host register."""
+    flags = _cpu_flags()
+    if {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= flags:
+        vlen, regs = 64, 32
+    elif {"avx2", "fma"} <= flags:
+        vlen, regs = 32, 16
+    elif platform.machine() in ("aarch64", "arm64"):
+        vlen, regs = 16, 32
+    else:
+        vlen, regs = 16, 16
+    return Machine("host", vlen_bytes=vlen, n_vregs=regs, l1_bytes=_cache_bytes(0, 32 * 1024), l2_bytes=_cache_bytes(2, 512 * 1024))
+
+
+# dvx-h1 follows the published HVX shape: 128-byte vectors, 32 of them, 4 issue slots, VTCM instead of caches.
+PRESETS = {
+    "dvx-h1": Machine("dvx-h1", vlen_bytes=128, n_vregs=32, n_contexts=4, fma_latency=2, l2_bytes=1024 * 1024, tcm_bytes=8 * 1024 * 1024),
+    "dvx-m16": Machine("dvx-m16", vlen_bytes=16, n_vregs=8, n_contexts=1, fma_pipes=1, fma_latency=2, l1_bytes=16 * 1024, l2_bytes=128 * 1024, tcm_bytes=256 * 1024, clock_mhz=400, issue_width=2),
+}
+
+
+def machines() -> dict[str, Machine]:
+    """Every machine that `options={"machine": name}` takes, by name."""
+    return {"host": host_machine(), **PRESETS}
+
+
+def resolve_machine(spec: str | Machine) -> Machine:
+    """The Machine that `spec` names: a Machine, a preset's name, or the path of a TOML file with its fields.
+
+    Raises:
+        ValueError: no such preset or file, or a file with an unknown or bad field.
+    """
+    if isinstance(spec, Machine):
+        return spec
+    known = machines()
+    if spec in known:
+        return known[spec]
+    if not str(spec).endswith(".toml"):
+        raise ValueError(f"unknown machine {spec!r}: expected one of {sorted(known)}, a Machine, or the path of a .toml file")
+    try:
+        fields = tomllib.loads(Path(spec).read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"machine file {spec}: {error}") from error
+    valid = {field.name for field in dataclasses.fields(Machine)}
+    unknown = sorted(set(fields) - valid)
+    if unknown:
+        raise ValueError(f"machine file {spec}: unknown field {unknown[0]!r}; valid fields: {sorted(valid)}")
+    try:
+        return Machine(**{"name": Path(spec).stem, **fields})
+    except TypeError as error:
+        raise ValueError(f"machine file {spec}: {error}") from error

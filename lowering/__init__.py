@@ -1,0 +1,14 @@
+"""FX partitions -> C, for a DVX machine: TensorProgram, Schedule, VectorProgram, C. Imported as accel.lowering.
+
+`lower_partition` runs the whole pipeline; `judge` says whether a node can take part; `lowering` registers an operator.
+"""
+
+from __future__ import annotations
+
+from . import ops  # noqa: F401  (fills the registry)
+from .from_fx import Verdict, judge
+from .pipeline import KernelReport, LoweredPartition, lower_partition
+from .registry import lowering
+from .values import Graph, Unsupported, Value
+
+__all__ = ["Graph", "KernelReport", "LoweredPartition", "Unsupported", "Value", "Verdict", "judge", "lower_partition", "lowering"]

@@ -1,0 +1,150 @@
+"""Builder: writes the body of a Kernel instruction by instruction, with value numbering inside each region.
+
+Two equal pure instructions in the same or an enclosing region are one; loads are not merged across a store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from ..csrc import isa
+from .index_expr import Dim, IndexExpr, symbol
+from .vector_ir import Addr, Carried, If, Instruction, Let, LoadScalar, Loop, V
+
+__all__ = ["Builder"]
+
+_READS_MEMORY = ("vld", "vgather")
+_IMPURE = ("vst", "vscatter", "qtrap")
+
+
+class Builder:
+    """Collects the nodes of a kernel body; `lanes` is the machine's."""
+
+    def __init__(self, lanes: int):
+        self.lanes = lanes
+        self._regions: list[list] = [[]]
+        self._known: list[dict] = [{}]
+        self._count = 0
+
+    @property
+    def body(self) -> tuple:
+        """What has been written at the outermost level."""
+        assert len(self._regions) == 1, "a loop or branch is still open"
+        return tuple(self._regions[0])
+
+    def name(self, prefix: str) -> str:
+        """A name that no other value of this kernel has."""
+        self._count += 1
+        return f"{prefix}{self._count}"
+
+    def op(self, opcode: str, *operands) -> V | None:
+        """Appends `opcode operands` and returns its result, or the earlier equal instruction's."""
+        row = isa.lookup(opcode)
+        pure = not opcode.startswith(_IMPURE)
+        key = (opcode, operands)
+        if pure:
+            for known in self._known:
+                if key in known:
+                    return known[key]
+        result = V(self.name("v"), row.result) if row.result else None
+        self._regions[-1].append(Instruction(opcode, operands, result))
+        if pure:
+            self._known[-1][key] = result
+        else:
+            self._forget_loads()
+        return result
+
+    def _forget_loads(self):
+        for known in self._known:
+            for key in [k for k in known if k[0].startswith(_READS_MEMORY)]:
+                del known[key]
+
+    def let(self, value: Dim, prefix: str = "i") -> Dim:
+        """Names a scalar; ints and single names stay as they are."""
+        if not isinstance(value, IndexExpr) or (len(value.terms) == 1 and value.terms[0][1] == 1 and len(value.terms[0][0]) == 1 and isinstance(value.terms[0][0][0], str)):
+            return value
+        for known in self._known:
+            if ("let", value) in known:
+                return known["let", value]
+        name = self.name(prefix)
+        self._regions[-1].append(Let(name, value))
+        self._known[-1]["let", value] = symbol(name)
+        return symbol(name)
+
+    def load_scalar(self, address: Addr, memory_type: str, bound: Dim | None = None) -> Dim:
+        """A scalar load of an integer, see LoadScalar."""
+        for known in self._known:
+            if ("ld", address) in known:
+                return known["ld", address]
+        name = self.name("s")
+        self._regions[-1].append(LoadScalar(name, address, memory_type, bound))
+        self._known[-1]["ld", address] = symbol(name)
+        return symbol(name)
+
+    def append(self, node) -> None:
+        """Appends a node as it is (Barrier)."""
+        self._regions[-1].append(node)
+
+    @contextlib.contextmanager
+    def region(self):
+        """Collects what is written inside into the list that the context gives."""
+        collected: list = []
+        self._regions.append(collected)
+        self._known.append({})
+        # A region may run after stores of its own: loads known outside may not be reused in it.
+        hidden = [{k: known[k] for k in known if isinstance(k[0], str) and k[0].startswith(_READS_MEMORY)} for known in self._known]
+        self._forget_loads()
+        try:
+            yield collected
+        finally:
+            self._regions.pop()
+            self._known.pop()
+            stored = any(isinstance(n, Instruction) and n.opcode.startswith(_IMPURE) for n in _flat(collected))
+            if not stored:
+                for known, loads in zip(self._known, hidden):
+                    known.update(loads)
+
+    @contextlib.contextmanager
+    def loop(self, var: str, begin: Dim, end: Dim, step: Dim = 1, *, carried: tuple[V, ...] = (), parallel: bool = False, unroll: int = 1):
+        """A loop; gives a LoopScope with `.index` and, for each initial value in `carried`, `.values`; set `.next` before the end.
+
+        After the loop `.results` are the carried values' last state.
+        """
+        name = self.name(var)
+        inside = tuple(V(self.name("a"), v.type) for v in carried)
+        scope = LoopScope(symbol(name), inside)
+        with self.region() as body:
+            yield scope
+        assert len(scope.next) == len(carried), "a loop must set .next for what it carries"
+        rows = tuple(Carried(i, v, n) for i, v, n in zip(inside, carried, scope.next))
+        self._regions[-1].append(Loop(name, begin, end, step, tuple(body), rows, parallel, unroll))
+
+    @contextlib.contextmanager
+    def branch(self, lhs: Dim, relation: str, rhs: Dim):
+        """The body of an If without else."""
+        with self.region() as body:
+            yield
+        self._regions[-1].append(If(lhs, relation, rhs, tuple(body)))
+
+
+class LoopScope:
+    """What a loop's body sees: `index`, carried `values`; the body sets `next`. `results` are valid after the loop."""
+
+    def __init__(self, index: IndexExpr, values: tuple[V, ...]):
+        self.index = index
+        self.values = values
+        self.next: tuple[V, ...] = ()
+
+    @property
+    def results(self) -> tuple[V, ...]:
+        return self.values
+
+
+def _flat(body):
+    for node in body:
+        yield node
+        if isinstance(node, Loop):
+            yield from _flat(node.body)
+        elif isinstance(node, If):
+            yield from _flat(node.body)
+            yield from _flat(node.orelse)

@@ -1,0 +1,209 @@
+"""VectorProgram -> C: one function per kernel, one C statement per node, DVX intrinsics only.
+
+Kernels of equal text share one function. The functions are grouped into units that compile in parallel; the first unit
+also holds the partition's entry point, which calls the kernels in order on their buffers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+from ..csrc import isa
+from .index_expr import Dim, render, substitute, symbol
+from .vector_ir import Addr, Barrier, If, Instruction, Kernel, Let, LoadScalar, Loop, V, blocks
+
+__all__ = ["Call", "emit_partition"]
+
+C_ELEMENT = {"sf": "float", "df": "double", "w": "int32_t", "d": "int64_t", "h": "int16_t", "b": "int8_t", "ub": "uint8_t", "hf": "uint16_t", "bf": "uint16_t"}
+
+# Below this much work (Kernel.work) a second thread costs more than it brings: a parallel region takes about 3 us on two threads.
+PARALLEL_WORK = 48_000
+MAX_KERNELS_PER_UNIT = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A kernel with the C expressions of its arguments in one partition: pointers, sizes, and scratch pointers."""
+
+    kernel: Kernel
+    arguments: tuple[str, ...]
+
+
+def emit_partition(name: str, calls: tuple[Call, ...], symbols: tuple[str, ...], n_units: int = 2) -> tuple[tuple[tuple[str, str], ...], list[Kernel], int]:
+    """C units of a partition.
+
+    Args:
+        calls: kernels in execution order; their arguments may use `buffers`, `arena` and the names in `symbols`.
+        symbols: size names, bound from `sizes` in the entry function.   n_units: compiler processes worth starting.
+    Returns: ((file name, text), ...), the distinct kernels in block-numbering order, and the number of basic blocks.
+    """
+    distinct: dict[str, tuple[str, Kernel, str]] = {}
+    first_block = 0
+    functions: list[str] = []
+    numbered: list[Kernel] = []
+    for call in calls:
+        key = _canonical(call.kernel)
+        if key in distinct:
+            continue
+        function = f"{call.kernel.name}_{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+        text = _KernelText(call.kernel, function, first_block)
+        first_block += len(list(blocks(call.kernel.body)))
+        distinct[key] = (function, call.kernel, text.prototype)
+        functions.append(text.text)
+        numbered.append(call.kernel)
+    entry = _entry(calls, distinct, symbols)
+    prototypes = "\n".join(proto for _, _, proto in distinct.values())
+    return _units(name, functions, prototypes, entry, n_units), numbered, first_block
+
+
+def _units(name: str, functions: list[str], prototypes: str, entry: str, n_units: int) -> tuple[tuple[str, str], ...]:
+    head = f"#define DVX_SCALAR_ROW {len(isa.INSTRUCTIONS)}\n"
+    head += '#include "dvx.h"\n#include "dvx_runtime.h"\n#include "dvx_kernel.h"\n\n'
+    count = max(1, min(len(functions), max(n_units, -(-len(functions) // MAX_KERNELS_PER_UNIT))))
+    bins: list[list[str]] = [[] for _ in range(count)]
+    for text in sorted(functions, key=len, reverse=True):
+        min(bins, key=lambda texts: sum(map(len, texts))).append(text)
+    units = [(f"{name}_{i}.c", head + "\n".join(texts)) for i, texts in enumerate(bins) if texts]
+    units.append((f"{name}_main.c", head + prototypes + "\n\n" + entry))
+    return tuple(units)
+
+
+def _canonical(kernel: Kernel) -> str:
+    """Text that two kernels share exactly if one C function serves both."""
+    lines = str(dataclasses.replace(kernel, name="k", title="", origins=())).splitlines()
+    return "\n".join(lines) + f"\n{render(kernel.work)} {kernel.lanes}"
+
+
+def _entry(calls, distinct, symbols) -> str:
+    lines = ["__attribute__((visibility(\"default\")))", "int32_t accel_main(void *const *buffers, const int64_t *sizes, char *arena, const dvx_runtime *rt) {"]
+    lines += ["    int32_t status = 0;", "    (void)sizes; (void)arena; (void)buffers; (void)rt;"]
+    lines += [f"    const int64_t {symbol_name} = sizes[{i}]; (void){symbol_name};" for i, symbol_name in enumerate(symbols)]
+    for call in calls:
+        function, _, _ = distinct[_canonical(call.kernel)]
+        origins = ", ".join(call.kernel.origins[:6])
+        lines.append(f"    {function}(rt, &status{''.join(', ' + a for a in call.arguments)});" + (f"  /* {origins} */" if origins else ""))
+    return "\n".join([*lines, "    return status;", "}"]) + "\n"
+
+
+class _KernelText:
+    """Writes one kernel: an argument struct, the body that every context runs, and the function that starts the contexts."""
+
+    def __init__(self, kernel: Kernel, function: str, first_block: int):
+        self.kernel = kernel
+        self.function = function
+        self.block = first_block
+        self.lines: list[str] = []
+        self.buffers = {p.name: p.memory_type for p in kernel.params if p.memory_type}
+        signature = ", ".join(self._declare(p) for p in kernel.params)
+        self.prototype = f"void {function}(const dvx_runtime *rt, int32_t *status{', ' + signature if signature else ''});"
+        self.text = self._write(signature)
+
+    def _declare(self, param) -> str:
+        if param.memory_type is None:
+            return f"int64_t {param.name}"
+        return f"{'' if param.is_written else 'const '}{C_ELEMENT[param.memory_type]} *{param.name}"
+
+    def _write(self, signature: str) -> str:
+        f, params = self.function, self.kernel.params
+        fields = "".join(f" {self._declare(p)};" for p in params)
+        unpack = "".join(f"    {self._declare(p)} = a->{p.name}; (void){p.name};\n" for p in params if p.scratch_elements == 0)
+        unpack += "".join(f"    {C_ELEMENT[p.memory_type]} *{p.name} = a->{p.name} + ctx * ({render(p.scratch_elements, 'c')});\n" for p in params if p.scratch_elements != 0)
+        self._body(self.kernel.body, 1)
+        body = "\n".join(self.lines)
+        serial = not any(isinstance(node, Loop) and node.parallel for node in _all(self.kernel.body))
+        work = render(self.kernel.work, "c")
+        n_contexts = "1" if serial else f"({work}) < INT64_C({PARALLEL_WORK}) ? 1 : rt->n_threads"
+        initial = ", ".join(["rt", "status", *(p.name for p in params)])
+        return (
+            f"/* {self.kernel.title.replace('*/', '')} */\n"
+            f"typedef struct {{ const dvx_runtime *rt; int32_t *status;{fields} }} {f}_args;\n\n"
+            f"static void {f}_context(const void *data, int64_t ctx, int64_t n_ctx, dvx_team *team) {{\n"
+            f"    const {f}_args *a = data;\n    (void)ctx; (void)n_ctx; (void)team;\n    int32_t *status = a->status; (void)status;\n"
+            f"    DVX_PROFILE_BEGIN(a->rt);\n{unpack}{body}\n}}\n\n"
+            f"void {f}(const dvx_runtime *rt, int32_t *status{', ' + signature if signature else ''}) {{\n"
+            f"    const {f}_args a = {{{initial}}};\n"
+            f"    dvx_run_contexts(rt, {f}_context, &a, {n_contexts});\n}}\n"
+        )
+
+    def _line(self, depth: int, text: str) -> None:
+        self.lines.append("    " * depth + text)
+
+    def _body(self, body, depth: int) -> None:
+        in_block = False
+        for node in body:
+            if isinstance(node, (Instruction, LoadScalar)):
+                if not in_block:
+                    self._line(depth, f"DVX_BLOCK({self.block});")
+                    self.block += 1
+                    in_block = True
+                self._line(depth, self._instruction(node))
+            elif isinstance(node, Let):
+                self._line(depth, f"const int64_t {node.name} = {render(node.value, 'c')};")
+            elif isinstance(node, Barrier):
+                self._line(depth, "dvx_barrier(team);")
+            else:
+                in_block = False
+                self._loop(node, depth) if isinstance(node, Loop) else self._branch(node, depth)
+
+    def _branch(self, node: If, depth: int) -> None:
+        self._line(depth, f"if ({render(node.lhs, 'c')} {node.relation} {render(node.rhs, 'c')}) {{")
+        self._body(node.body, depth + 1)
+        if node.orelse:
+            self._line(depth, "} else {")
+            self._body(node.orelse, depth + 1)
+        self._line(depth, "}")
+
+    def _loop(self, loop: Loop, depth: int) -> None:
+        for c in loop.carried:
+            self._line(depth, f"dvx_{c.inside.type} {c.inside} = {c.initial};")
+        begin, end, step = (render(x, "c") for x in (loop.begin, loop.end, loop.step))
+        if loop.parallel:
+            self._line(depth, f"for (int64_t {loop.var} = dvx_chunk({begin}, {end}, {step}, ctx, n_ctx), {loop.var}_end = dvx_chunk({begin}, {end}, {step}, ctx + 1, n_ctx); {loop.var} < {loop.var}_end; {loop.var} += {step}) {{")
+        else:
+            if loop.unroll > 1:
+                self._line(depth, f"DVX_UNROLL({loop.unroll})")
+            self._line(depth, f"for (int64_t {loop.var} = {begin}; {loop.var} < {end}; {loop.var} += {step}) {{")
+        self._body(loop.body, depth + 1)
+        inside = {c.inside for c in loop.carried}
+        held = {c.next: f"{c.next}_held" for c in loop.carried if c.next in inside and c.next != c.inside}
+        for value, name in held.items():
+            self._line(depth + 1, f"const dvx_{value.type} {name} = {value};")
+        for c in loop.carried:
+            if c.next != c.inside:
+                self._line(depth + 1, f"{c.inside} = {held.get(c.next, c.next)};")
+        self._line(depth, "}")
+
+    def _instruction(self, node: Instruction | LoadScalar) -> str:
+        if isinstance(node, LoadScalar):
+            address = self._operand(node.address)
+            if node.bound is None:
+                return f"const int64_t {node.name} = dvx_ld_{node.memory_type}({address});"
+            return f"const int64_t {node.name} = dvx_ldindex_{node.memory_type}({address}, {render(node.bound, 'c')}, status);"
+        operands = [self._operand(o) for o in node.operands]
+        if node.opcode.startswith("qtrap"):
+            operands.insert(1, "status")
+        call = f"{isa.lookup(node.opcode).c_name}({', '.join(operands)})"
+        return f"const dvx_{node.result.type} {node.result} = {call};" if node.result else f"{call};"
+
+    def _operand(self, operand) -> str:
+        if isinstance(operand, V):
+            return operand.name
+        if isinstance(operand, Addr):
+            return f"{operand.base} + ({render(operand.index, 'c')})"
+        if isinstance(operand, float):
+            if operand != operand:
+                return "__builtin_nan(\"\")"
+            if operand in (float("inf"), float("-inf")):
+                return "__builtin_inf()" if operand > 0 else "-__builtin_inf()"
+            return operand.hex()
+        text = render(operand, "c")
+        return f"INT64_C({text})" if isinstance(operand, int) and abs(operand) > 2**31 - 1 and operand != -(2**63) else "INT64_MIN" if operand == -(2**63) else text
+
+
+def _all(body):
+    for node in body:
+        yield node
+        if isinstance(node, (Loop, If)):
+            yield from _all(node.body)
+            yield from _all(getattr(node, "orelse", ()))

@@ -1,0 +1,275 @@
+"""The contraction kernel: out[batch, row, column] = sum over k of A[batch, row, k] * B[batch, k, column], on register tiles.
+
+Columns run along the lanes. B is read as panels of some vectors (packed by pack.py, or in place where its columns are
+contiguous); A is broadcast element by element, at any strides, so that rows may be the pixels of an image as well as the rows of
+a matrix. Finished tiles pass through a small private scratch, from which whole rows go to the Sink: partial sums never reach
+shared memory and epilogues exist once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from ..index_expr import Dim, floordiv, minimum, mod, product
+from ..kernel_writer import KernelWriter, Sink
+from ..select import wrap
+from ..tensor_ir import Buffer
+from ..vector_ir import MEMORY_TYPE, REGISTER_TYPE, V
+from .tile import Tile, even_block
+
+__all__ = ["Axis", "Contraction", "Panels", "contract", "decompose", "multiply_add", "row_sink", "zero"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """A loop of a contraction: its size, and what one step adds to the offsets in A and in B."""
+
+    size: Dim
+    a: Dim = 0
+    b: Dim = 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Panels:
+    """Where B is: element (k, column) at offset + steps of the axes + column // width * panel + column % width.
+
+    Where `is_padded`, the last panel may be read whole.
+    """
+
+    buffer: Buffer
+    offset: Dim
+    panel: Dim
+    is_padded: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Contraction:
+    """What is contracted; batch, rows and k are nested axes, the outermost first.
+
+    Attributes:
+        place: (batch indices, row indices, column) -> coordinates in the template's domain.
+        column_dim: the dim of the domain that the lanes run along.
+    """
+
+    a: Buffer
+    a_offset: Dim
+    b: Panels
+    batch: tuple[Axis, ...]
+    rows: tuple[Axis, ...]
+    k: tuple[Axis, ...]
+    columns: Dim
+    dtype: str
+    place: Callable[[list[Dim], list[Dim], Dim], list[Dim]]
+    column_dim: int
+
+
+def decompose(w: KernelWriter, flat: Dim, sizes: tuple[Dim, ...]) -> list[Dim]:
+    """Indices along nested axes of the flat index, as scalars."""
+    result, rest = [], flat
+    for size in reversed(sizes[1:]):
+        result.append(0 if size == 1 else w.let(mod(rest, size)))
+        rest = rest if size == 1 else w.let(floordiv(rest, size))
+    return [0 if sizes[0] == 1 else rest, *reversed(result)] if sizes else []
+
+
+def zero(w: KernelWriter, register_type: str) -> V:
+    """A vector of zeros."""
+    return w.op(f"vsplat.{register_type}", 0.0 if register_type in ("sf", "df") else 0)
+
+
+def multiply_add(w: KernelWriter, a: V, b: V, total: V) -> V:
+    """total + a * b; fused for floats."""
+    if a.type in ("sf", "df"):
+        return w.op(f"vfma.{a.type}", a, b, total)
+    return w.op(f"vadd.{a.type}", total, w.op(f"vmul.{a.type}", a, b))
+
+
+def contract(w: KernelWriter, c: Contraction, tile: Tile, sink: Sink) -> None:
+    """Writes the kernel's body."""
+    _PanelKernel(w, c, tile, sink).write()
+
+
+def row_sink(w: KernelWriter, sink: Sink, dtype: str, column_dim: int, place: Callable[[Dim], list[Dim]], source: Callable[[Dim], V], first: Dim, end: Dim) -> None:
+    """Hands columns first..end of one finished row to the sink, the last ones under a mask.
+
+    Args: place: column -> coordinates.   source: column -> the vector that starts there.
+    """
+    lanes = w.lanes
+    whole = first + floordiv(end - first, lanes) * lanes
+    is_exact = whole == end
+    whole = w.let(whole)
+    with w.loop("n", first, whole, lanes) as loop:
+        sink.put(place(loop.index), column_dim, wrap(w, source(loop.index), dtype))
+    if is_exact:
+        return
+    with w.branch(whole, "<", end):
+        sink.put(place(whole), column_dim, wrap(w, source(whole), dtype), w.op("qtail.q", end - whole))
+
+
+class _PanelKernel:
+    """Writes one contraction: jobs of (batch, row block, panel), in which row tiles step through blocks of k."""
+
+    def __init__(self, w: KernelWriter, c: Contraction, tile: Tile, sink: Sink):
+        self.w, self.c, self.tile, self.sink = w, c, tile, sink
+        self.width = tile.vectors * w.lanes
+        self.n_rows = product(axis.size for axis in c.rows)
+        self.register_type = REGISTER_TYPE[c.dtype]
+        self.outer, self.inner, self.block = self._split_k()
+        self.is_blocked = bool(self.outer) or self.block is not None
+        self.scratch = w.scratch(self.register_type, tile.row_block * self.width)
+
+    def _split_k(self) -> tuple[tuple[Axis, ...], tuple[Axis, ...], int | None]:
+        """(axes around the tiles, axes inside a tile, block of the first inner axis or None)."""
+        axes, most = list(self.c.k), self.tile.k_block
+        inner = [axes.pop()]
+        if not isinstance(inner[0].size, int) or inner[0].size > most + most // 4:
+            return tuple(axes), tuple(inner), even_block(inner[0].size, most, 4)
+        depth = inner[0].size
+        while axes and isinstance(axes[-1].size, int) and depth * axes[-1].size <= most + most // 4:
+            depth *= axes[-1].size
+            inner.insert(0, axes.pop())
+        return tuple(a for a in axes if a.size != 1), tuple(inner), None
+
+    def write(self) -> None:
+        w, c, tile = self.w, self.c, self.tile
+        n_panels = floordiv(c.columns + (self.width - 1), self.width)
+        n_blocks = floordiv(self.n_rows + (tile.row_block - 1), tile.row_block)
+        n_batch = product(axis.size for axis in c.batch)
+        with w.loop("job", 0, n_batch * n_blocks * n_panels, parallel=True) as job:
+            batch, block, panel = decompose(w, job.index, (n_batch, n_blocks, n_panels))
+            self.batch = decompose(w, batch, tuple(axis.size for axis in c.batch))
+            self.a_base = w.let(c.a_offset + sum(i * axis.a for i, axis in zip(self.batch, c.batch)))
+            self.b_base = w.let(c.b.offset + panel * c.b.panel + sum(i * axis.b for i, axis in zip(self.batch, c.batch)))
+            self.first_row = w.let(block * tile.row_block)
+            self.end_row = self.n_rows if n_blocks == 1 else w.let(minimum(self.first_row + tile.row_block, self.n_rows))
+            self.first_column = w.let(panel * self.width)
+            self._multiply()
+            self._finish(n_panels)
+
+    def _multiply(self) -> None:
+        """All row tiles of the job, for every block of k."""
+        c = self.c
+        if not self.is_blocked:
+            self._panel_cases([(0, axis.size) for axis in self.inner], 0, 0)
+            return
+        with self.w.loop("r", 0, self.tile.row_block * self.width, self.w.lanes) as loop:
+            self._store(loop.index, zero(self.w, self.register_type))
+        self._outer_loops(0, 0, 0)
+
+    def _outer_loops(self, level: int, a: Dim, b: Dim) -> None:
+        if level < len(self.outer):
+            axis = self.outer[level]
+            with self.w.loop("kb", 0, axis.size) as loop:
+                self._outer_loops(level + 1, self.w.let(a + loop.index * axis.a), self.w.let(b + loop.index * axis.b))
+            return
+        ranges = [(0, axis.size) for axis in self.inner]
+        if self.block is None:
+            self._panel_cases(ranges, a, b)
+            return
+        size = self.inner[0].size
+        with self.w.loop("kb", 0, size, self.block) as loop:
+            ranges[0] = (loop.index, self.w.let(minimum(loop.index + self.block, size)))
+            self._panel_cases(ranges, a, b)
+
+    def _panel_cases(self, ranges, a: Dim, b: Dim) -> None:
+        """The row tiles; where B is read in place, the last panel reads under a mask."""
+        remaining = self.c.columns - self.first_column
+        if self.c.b.is_padded or (isinstance(self.c.columns, int) and self.c.columns % self.width == 0):
+            self._row_tiles(ranges, a, b, None)
+            return
+        if isinstance(remaining, int) and remaining < self.width:
+            self._row_tiles(ranges, a, b, remaining)
+            return
+        with self.w.branch(self.first_column + self.width, "<=", self.c.columns):
+            self._row_tiles(ranges, a, b, None)
+        with self.w.branch(self.first_column + self.width, ">", self.c.columns):
+            self._row_tiles(ranges, a, b, remaining)
+
+    def _row_tiles(self, ranges, a: Dim, b: Dim, remaining: Dim | None) -> None:
+        w, rows = self.w, self.tile.rows
+        masks = None
+        if remaining is not None:
+            masks = [w.op("qtail.q", remaining - v * w.lanes) for v in range(self.tile.vectors)]
+        if not isinstance(self.n_rows, int) or self.n_rows >= rows:
+            with w.loop("m", self.first_row, self.end_row - (rows - 1), rows) as loop:
+                self._tile(loop.index, rows, ranges, a, b, masks)
+        if isinstance(self.n_rows, int):
+            if rest := self.n_rows % rows:
+                with w.branch(self.end_row, "==", self.n_rows):
+                    self._tile(self.n_rows - rest, rest, ranges, a, b, masks)
+            return
+        start = w.let(self.first_row + floordiv(self.end_row - self.first_row, rows) * rows)
+        with w.branch(start, "<", self.end_row):
+            self._tile(start, rows, ranges, a, b, masks, is_clamped=True)
+
+    def _tile(self, row: Dim, n: int, ranges, a: Dim, b: Dim, masks, is_clamped: bool = False) -> None:
+        """Tile of n rows from `row`: accumulators through the loops over `ranges` of k, then to scratch."""
+        w, vectors = self.w, self.tile.vectors
+        offsets = [self._row_offset(row, r, is_clamped) + a for r in range(n)]
+        base = w.let((row - self.first_row) * self.width)
+        places = [base + (r * self.width + v * w.lanes) for r in range(n) for v in range(vectors)]
+        totals = tuple(self._load(p) for p in places) if self.is_blocked else (zero(w, self.register_type),) * (n * vectors)
+        totals = self._k_loops(0, ranges, offsets, self.b_base + b, totals, masks)
+        for place, total in zip(places, totals):
+            self._store(place, total)
+
+    def _row_offset(self, row: Dim, r: int, is_clamped: bool) -> Dim:
+        """Offset in A of row `row` + r; clamped tiles repeat the last row."""
+        w, c = self.w, self.c
+        if len(c.rows) == 1 and not is_clamped:
+            return w.let(self.a_base + row * c.rows[0].a) + r * c.rows[0].a
+        index = w.let(minimum(row + r, self.n_rows - 1) if is_clamped else row + r)
+        indices = decompose(w, index, tuple(axis.size for axis in c.rows))
+        return w.let(self.a_base + sum(i * axis.a for i, axis in zip(indices, c.rows)))
+
+    def _k_loops(self, level: int, ranges, a: list[Dim], b: Dim, totals: tuple[V, ...], masks) -> tuple[V, ...]:
+        if level == len(ranges):
+            return self._step(a, b, totals, masks)
+        axis, (begin, end) = self.inner[level], ranges[level]
+        unroll = 4 if level == len(ranges) - 1 else 1
+        with self.w.loop("k", begin, end, carried=totals, unroll=unroll) as loop:
+            loop.next = self._k_loops(level + 1, ranges, [o + loop.index * axis.a for o in a], b + loop.index * axis.b, loop.values, masks)
+        return loop.results
+
+    def _step(self, a: list[Dim], b: Dim, totals: tuple[V, ...], masks) -> tuple[V, ...]:
+        """One step of k: the smaller operand of the tile is held in registers, the other streams."""
+        vectors, result = self.tile.vectors, list(totals)
+        if vectors <= len(a):
+            b_vectors = [self._b(b, v, masks) for v in range(vectors)]
+            for r, offset in enumerate(a):
+                element = self._a(offset)
+                for v in range(vectors):
+                    result[r * vectors + v] = multiply_add(self.w, element, b_vectors[v], result[r * vectors + v])
+            return tuple(result)
+        elements = [self._a(offset) for offset in a]
+        for v in range(vectors):
+            vector = self._b(b, v, masks)
+            for r, element in enumerate(elements):
+                result[r * vectors + v] = multiply_add(self.w, element, vector, result[r * vectors + v])
+        return tuple(result)
+
+    def _a(self, offset: Dim) -> V:
+        return self.w.op(f"vldx.{MEMORY_TYPE[self.c.a.dtype]}", self.w.addr(self.c.a, offset))
+
+    def _b(self, offset: Dim, v: int, masks) -> V:
+        address = self.w.addr(self.c.b.buffer, offset + v * self.w.lanes)
+        memory = MEMORY_TYPE[self.c.b.buffer.dtype]
+        return self.w.op(f"vld.{memory}", address) if masks is None else self.w.op(f"vldq.{memory}", masks[v], address)
+
+    def _load(self, index: Dim) -> V:
+        return self.w.op(f"vld.{self.register_type}", self.w.addr(self.scratch, index))
+
+    def _store(self, index: Dim, value: V) -> None:
+        self.w.op(f"vst.{self.register_type}", self.w.addr(self.scratch, index, write=True), value)
+
+    def _finish(self, n_panels: Dim) -> None:
+        """The job's finished rows go to the sink."""
+        w, c = self.w, self.c
+        end = c.columns if n_panels == 1 else w.let(minimum(self.first_column + self.width, c.columns))
+        if isinstance(c.columns, int) and c.columns % self.width == 0 and n_panels != 1:
+            end = self.first_column + self.width
+        with w.loop("m", self.first_row, self.end_row) as loop:
+            rows = decompose(w, loop.index, tuple(axis.size for axis in c.rows))
+            base = w.let((loop.index - self.first_row) * self.width - self.first_column)
+            row_sink(w, self.sink, c.dtype, c.column_dim, lambda n: c.place(self.batch, rows, n), lambda n: self._load(base + n), self.first_column, end)

@@ -1,0 +1,152 @@
+"""Template "gemm": out[batch…, m, n] = sum over k of A[batch…, m, k] * B[batch…, k, n], and its epilogue.
+
+Chooses the way: vectors along k where both operands are contiguous along it and rows are few (dot.py); B in place where its
+columns are contiguous and rows are few; else B packed into panels (pack.py, contract.py). Where columns are few and rows
+many, the operands change roles, so that the lanes run along the longer side.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ...csrc.abi import DTYPE_BYTES
+from ...csrc.machine import Machine
+from ..index_expr import Dim, product
+from ..kernel_writer import BoundKernel, KernelWriter, Sink
+from ..tensor_ir import Buffer, Load, Map, Template
+from ..vector_ir import REGISTER_TYPE
+from . import template
+from .contract import Axis, Contraction, Panels, contract
+from .dot import contract_dot
+from .pack import pack
+from .tile import choose_dot_tile, choose_tile
+
+__all__ = ["GemmParams", "accumulator_dtype"]
+
+# Rows up to which B is read where it is: by vectors along k, and by vectors along its contiguous columns.
+MOST_DOT_ROWS = 32
+MOST_DIRECT_ROWS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class GemmParams:
+    """Static arguments of a gemm: the size of the contracted axis."""
+
+    depth: Dim
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Matmul:
+    """One matrix product with its strides; batch rows are (size, stride in A, stride in B, dim of the domain)."""
+
+    a: Load
+    b: Load
+    batch: tuple[tuple[Dim, Dim, Dim, int], ...]
+    rows: Dim
+    columns: Dim
+    depth: Dim
+    a_row: Dim
+    a_k: Dim
+    b_k: Dim
+    b_column: Dim
+    row_dim: int
+    column_dim: int
+
+    def transposed(self) -> _Matmul:
+        """The same sums with rows and columns exchanged."""
+        batch = tuple((size, b, a, dim) for size, a, b, dim in self.batch)
+        return _Matmul(self.b, self.a, batch, self.columns, self.rows, self.depth, self.b_column, self.b_k, self.a_k, self.a_row, self.column_dim, self.row_dim)
+
+
+def accumulator_dtype(dtype: str) -> str:
+    """The dtype in which products are added up: half types in f32."""
+    return "f32" if dtype in ("f16", "bf16") else dtype
+
+
+@template("gemm")
+def gemm(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine) -> list[BoundKernel]:
+    """Kernels of one matrix product; see kernels/__init__.py for the arguments."""
+    product_ = _matmul(statement)
+    if _has_few_columns(product_, machine.lanes):
+        product_ = product_.transposed()
+    w = KernelWriter(machine.lanes)
+    sink = Sink(w, statement, epilogue, stored)
+    if _suits_dot(product_, machine.lanes):
+        _write_dot(w, product_, statement, sink, machine)
+        return [_finish(w, product_, statement, epilogue, sink)]
+    packed = _write_panels(w, product_, statement, sink, machine)
+    return [*packed, _finish(w, product_, statement, epilogue, sink)]
+
+
+def _matmul(statement: Template) -> _Matmul:
+    a, b = statement.operands
+    *batch_sizes, rows, columns = statement.domain
+    n = len(batch_sizes)
+    batch = tuple((size, a.strides[d], b.strides[d], d) for d, size in enumerate(batch_sizes))
+    return _Matmul(a, b, batch, rows, columns, statement.params.depth, a.strides[n], a.strides[n + 1], b.strides[n], b.strides[n + 1], n, n + 1)
+
+
+def _has_few_columns(p: _Matmul, lanes: int) -> bool:
+    if not isinstance(p.columns, int) or p.columns * 2 > lanes:
+        return False
+    return not isinstance(p.rows, int) or p.rows > p.columns
+
+
+def _suits_dot(p: _Matmul, lanes: int) -> bool:
+    if p.a_k != 1 or p.b_k != 1 or p.b_column == 1 or p.b.buffer.kind == "const":
+        return False
+    return isinstance(p.rows, int) and p.rows <= MOST_DOT_ROWS and (not isinstance(p.depth, int) or p.depth >= 2 * lanes)
+
+
+def _placing(p: _Matmul):
+    rank = len(p.batch) + 2
+
+    def place(batch: list[Dim], rows: list[Dim], column: Dim) -> list[Dim]:
+        coords: list[Dim] = [0] * rank
+        for index, (_, _, _, dim) in zip(batch, p.batch):
+            coords[dim] = index
+        coords[p.row_dim], coords[p.column_dim] = rows[0], column
+        return coords
+
+    return place
+
+
+def _contraction(p: _Matmul, statement: Template, panels: Panels, batch_strides, k_stride: Dim) -> Contraction:
+    batch = tuple(Axis(size, a, b) for (size, a, _, _), b in zip(p.batch, batch_strides))
+    rows, k = (Axis(p.rows, p.a_row),), (Axis(p.depth, p.a_k, k_stride),)
+    dtype = statement.outputs[0].buffer.dtype
+    return Contraction(p.a.buffer, p.a.offset, panels, batch, rows, k, p.columns, dtype, _placing(p), p.column_dim)
+
+
+def _write_dot(w: KernelWriter, p: _Matmul, statement: Template, sink: Sink, machine: Machine) -> None:
+    panels = Panels(p.b.buffer, p.b.offset, 0, False)
+    contraction = _contraction(p, statement, panels, [b for _, _, b, _ in p.batch], 1)
+    shape = choose_dot_tile(machine, REGISTER_TYPE[contraction.dtype], p.rows, machine.lanes)
+    contract_dot(w, contraction, p.b_column, shape, sink)
+
+
+def _write_panels(w: KernelWriter, p: _Matmul, statement: Template, sink: Sink, machine: Machine) -> list[BoundKernel]:
+    """The contraction over panels; returns the pack kernel that must run before, if any."""
+    dtype = accumulator_dtype(statement.outputs[0].buffer.dtype)
+    tile = choose_tile(machine, REGISTER_TYPE[dtype], p.rows, p.columns, p.depth, product(size for size, _, _, _ in p.batch))
+    width = tile.vectors * machine.lanes
+    if p.b_column == 1 and isinstance(p.rows, int) and p.rows <= MOST_DIRECT_ROWS and p.b.buffer.kind != "const":
+        panels = Panels(p.b.buffer, p.b.offset, width, False)
+        contract(w, _contraction(p, statement, panels, [b for _, _, b, _ in p.batch], p.b_k), tile, sink)
+        return []
+    batch = tuple((size, b) for size, _, b, _ in p.batch)
+    # A batch that shares one B packs it once.
+    packed_batch = tuple((1, 0) if stride == 0 else (size, stride) for size, stride in batch)
+    name = f"{statement.outputs[0].buffer.name}_panels"
+    packed = pack(p.b, machine.lanes, width, packed_batch, ((p.depth, p.b_k),), (p.columns, p.b_column), dtype, name, statement.origins)
+    strides = [0 if stride == 0 else packed_stride for (_, stride), packed_stride in zip(batch, packed.batch_strides)]
+    contract(w, _contraction(p, statement, packed.panels, strides, packed.k_strides[0]), tile, sink)
+    return [packed.kernel]
+
+
+def _finish(w: KernelWriter, p: _Matmul, statement: Template, epilogue: tuple[Map, ...], sink: Sink) -> BoundKernel:
+    n_batch = product(size for size, _, _, _ in p.batch)
+    points = n_batch * p.rows * p.columns
+    moved = (n_batch * p.depth * (p.rows + p.columns) + points) * DTYPE_BYTES[p.a.buffer.dtype]
+    origins = tuple(dict.fromkeys((*statement.origins, *(o for s in epilogue for o in s.origins))))
+    return w.finish("gemm", f"{' + '.join(origins[:4]) or 'gemm'}", "gemm", origins, points * p.depth * 2 + sink.flops(points), moved)

@@ -1,0 +1,106 @@
+"""Tiles of a contraction, computed from the Machine: registers, multiply latency and pipes, near memory.
+
+Follows "Analytical modeling is enough for high-performance BLIS" (Low et al., TOMS 2016): accumulators fill the register file
+and cover latency x pipes; a panel of B stays in the first level of memory, a block of A in the second.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ...csrc.machine import Machine
+from ..index_expr import Dim, product
+
+__all__ = ["Tile", "choose_dot_tile", "choose_tile", "even_block", "registers_per_value"]
+
+# Sizes that are not known at compile time are taken to be this.
+TYPICAL_SIZE = 512
+# Jobs a kernel should at least have, so that the contexts' shares differ little.
+LEAST_JOBS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """Blocking of a contraction.
+
+    Attributes:
+        rows, vectors: the register tile: `rows` rows by `vectors` vectors of columns.
+        k_block: steps of the contracted axis between two visits of a tile.
+        row_block: rows of a job, a multiple of `rows`.
+    """
+
+    rows: int
+    vectors: int
+    k_block: int
+    row_block: int
+
+
+def registers_per_value(register_type: str) -> int:
+    """Vector registers that one value takes."""
+    return 2 if register_type in ("df", "d") else 1
+
+
+def choose_tile(machine: Machine, register_type: str, rows: Dim, columns: Dim, depth: Dim, batch: Dim = 1, most_vectors: int = 8) -> Tile:
+    """The tile for a contraction of rows x columns x depth, each int or symbolic, repeated `batch` times."""
+    regs = registers_per_value(register_type)
+    m, n, k, repeats = (_known(size) for size in (rows, columns, depth, batch))
+    shape = min(_register_tiles(machine, regs, most_vectors), key=lambda s: _cost(machine, regs, s, m, n))
+    tile_rows, vectors = shape
+    element_bytes = 4 * regs
+    panel_columns = vectors * machine.lanes
+    k_block = max(64, machine.l1_bytes // 2 // (panel_columns * element_bytes))
+    by_scratch = machine.l1_bytes // 4 // (panel_columns * element_bytes)
+    by_level2 = machine.l2_bytes // 2 // (max(k, 1) * element_bytes)
+    most_rows = max(4 * tile_rows, min(by_scratch, by_level2))
+    n_panels = -(-n // panel_columns) * repeats
+    blocks = max(-(-m // most_rows), min(-(-LEAST_JOBS // max(n_panels, 1)), -(-m // (2 * tile_rows))), 1)
+    row_block = -(-(-(-m // blocks)) // tile_rows) * tile_rows
+    return Tile(tile_rows, vectors, k_block, max(row_block, tile_rows))
+
+
+def choose_dot_tile(machine: Machine, register_type: str, rows: int, most_columns: int) -> tuple[int, int]:
+    """(rows, columns) of a tile whose vectors run along the contracted axis; columns is a power of two."""
+    regs = registers_per_value(register_type)
+    shapes = [(r, c) for c in (1, 2, 4, 8) if c <= most_columns for r in range(1, 9) if (r * c + min(r, c) + 1) * regs <= machine.n_vregs]
+    return min(shapes, key=lambda s: (_rows_cost(machine, regs, s, rows) / s[1], -s[1]))
+
+
+def even_block(size: Dim, most: int, multiple: int = 1) -> int:
+    """The block <= most (or a quarter above it) that splits `size` evenly; `most` where the size is not known."""
+    if not isinstance(size, int):
+        return most
+    if size <= most + most // 4:
+        return max(size, 1)
+    blocks = -(-size // most)
+    return -(-(-(-size // blocks)) // multiple) * multiple
+
+
+def _known(size: Dim) -> int:
+    return size if isinstance(size, int) else TYPICAL_SIZE
+
+
+def _register_tiles(machine: Machine, regs: int, most_vectors: int):
+    """Shapes whose accumulators, one operand's vectors and one vector of the other fit the register file."""
+    for vectors in range(1, most_vectors + 1):
+        for rows in range(1, 17):
+            if (rows * vectors + min(rows, vectors) + 1) * regs <= machine.n_vregs:
+                yield rows, vectors
+
+
+def _step_cycles(machine: Machine, regs: int, rows: int, vectors: int) -> float:
+    """Cycles of one step of the contracted axis: multiplies by pipes, never less than the latency they must hide, or the loads."""
+    multiplies = rows * vectors * regs
+    return max(multiplies / machine.fma_pipes, machine.fma_latency, (rows + vectors * regs) / max(machine.load_pipes, 2))
+
+
+def _rows_cost(machine: Machine, regs: int, shape: tuple[int, int], m: int) -> float:
+    rows, vectors = shape
+    cycles = (m // rows) * _step_cycles(machine, regs, rows, vectors)
+    return cycles + (_step_cycles(machine, regs, m % rows, vectors) if m % rows else 0)
+
+
+def _cost(machine: Machine, regs: int, shape: tuple[int, int], m: int, n: int):
+    """Cycles per step over the whole matrix; equal ones prefer fewer loads per multiply, then more rows."""
+    rows, vectors = shape
+    panels = -(-n // (vectors * machine.lanes))
+    return _rows_cost(machine, regs, shape, m) * panels, (rows + vectors) / (rows * vectors), -rows

@@ -1,0 +1,243 @@
+"""Views: the same elements under other sizes. Nothing here computes; most cost nothing.
+
+ATen view overloads -> substitutions of affine indices in a lazy Value.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..index_expr import Dim, IndexExpr, exact_div, floordiv, minimum, mod, product, render
+from ..registry import lowering
+from ..tensor_ir import Load, contiguous_strides
+from ..values import Graph, Unsupported, Value
+
+__all__ = ["diagonal_of", "slice_bounds", "wrap_index"]
+
+aten = torch.ops.aten
+_NO_END = 2**31  # slice ends from here on mean "to the end"
+
+
+@lowering(aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.view_copy.default, aten._reshape_copy.default)
+def view(g: Graph, x: Value, sizes) -> Value:
+    return x.reshape(sizes)
+
+
+@lowering(aten.permute.default, aten.permute_copy.default)
+def permute(g: Graph, x: Value, dims) -> Value:
+    return x.permute(dims)
+
+
+@lowering(aten.t.default, aten.t_copy.default, aten.numpy_T.default)
+def t(g: Graph, x: Value) -> Value:
+    return x.permute(range(x.rank)[::-1])
+
+
+@lowering(aten.transpose.int, aten.transpose_copy.int)
+def transpose(g: Graph, x: Value, dim0: int, dim1: int) -> Value:
+    if x.rank == 0:
+        return x
+    order = list(range(x.rank))
+    order[dim0], order[dim1] = order[dim1], order[dim0]
+    return x.permute(order)
+
+
+@lowering(aten.unsqueeze.default, aten.unsqueeze_copy.default)
+def unsqueeze(g: Graph, x: Value, dim: int) -> Value:
+    return x.unsqueeze(dim)
+
+
+@lowering(aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.squeeze_copy.default, aten.squeeze_copy.dim, aten.squeeze_copy.dims)
+def squeeze(g: Graph, x: Value, dims=None) -> Value:
+    return x.squeeze([dims] if isinstance(dims, int) else dims)
+
+
+@lowering(aten.expand.default, aten.expand_copy.default)
+def expand(g: Graph, x: Value, sizes, implicit: bool = False) -> Value:
+    return x.expand(sizes)
+
+
+@lowering(aten.alias.default, aten.detach.default, aten.alias_copy.default, aten.detach_copy.default, aten.lift_fresh_copy.default, aten.lift_fresh.default, aten.lift.default)
+def alias(g: Graph, x: Value) -> Value:
+    return x
+
+
+def wrap_index(index: Dim, size: Dim) -> Dim:
+    """An index that may count from the end, as one from the start."""
+    return size + index if isinstance(index, int) and index < 0 else index
+
+
+def slice_bounds(size: Dim, start: Dim | None, end: Dim | None) -> tuple[Dim, Dim]:
+    """Start and end of x[start:end] clamped to [0, size]; a bound that is not known to be inside is taken to be, as Dynamo's guards have it."""
+    begin = wrap_index(0 if start is None else start, size)
+    stop = size if end is None or isinstance(end, int) and end >= _NO_END else wrap_index(end, size)
+    if isinstance(size, int):
+        begin = min(max(begin, 0), size) if isinstance(begin, int) else begin
+        stop = min(max(stop, 0), size) if isinstance(stop, int) else stop
+    if isinstance(begin, int) and isinstance(stop, int):
+        stop = max(stop, begin)
+    return begin, stop
+
+
+@lowering(aten.slice.Tensor, aten.slice_copy.Tensor)
+def slice_(g: Graph, x: Value, dim: int = 0, start=None, end=None, step: int = 1) -> Value:
+    begin, stop = slice_bounds(x.sizes[dim], start, end)
+    if not isinstance(step, int):
+        raise Unsupported(f"slice with a symbolic step, got {render(step)}")
+    return x.slice(dim, begin, stop, step)
+
+
+@lowering(aten.select.int, aten.select_copy.int)
+def select(g: Graph, x: Value, dim: int, index: Dim) -> Value:
+    return x.select(dim, wrap_index(index, x.sizes[dim]))
+
+
+@lowering(aten.split.Tensor, aten.unsafe_split.Tensor, aten.split_copy.Tensor)
+def split(g: Graph, x: Value, split_size: Dim, dim: int = 0) -> list[Value]:
+    size = x.sizes[dim]
+    if size == split_size or split_size == 0:
+        return [x]
+    count = -(-size // split_size) if isinstance(size, int) and isinstance(split_size, int) else exact_div(size, split_size)
+    if not isinstance(count, int):
+        raise Unsupported(f"split of size {render(size)} by {render(split_size)}: the number of pieces depends on a symbolic size")
+    ends = [(i + 1) * split_size for i in range(max(count, 1) - 1)] + [size]
+    return [x.slice(dim, i * split_size, end) for i, end in enumerate(ends)]
+
+
+@lowering(aten.split_with_sizes.default, aten.unsafe_split_with_sizes.default, aten.split_with_sizes_copy.default)
+def split_with_sizes(g: Graph, x: Value, sizes, dim: int = 0) -> list[Value]:
+    starts = [sum(sizes[:i], 0) for i in range(len(sizes))]
+    return [x.slice(dim, start, start + size) for start, size in zip(starts, sizes)]
+
+
+@lowering(aten.unbind.int, aten.unbind_copy.int)
+def unbind(g: Graph, x: Value, dim: int = 0) -> list[Value]:
+    if not isinstance(x.sizes[dim], int):
+        raise Unsupported(f"unbind of a dim of symbolic size {render(x.sizes[dim])}")
+    return [x.select(dim, i) for i in range(x.sizes[dim])]
+
+
+@lowering(aten.unfold.default, aten.unfold_copy.default)
+def unfold(g: Graph, x: Value, dim: int, size: int, step: int) -> Value:
+    x = x if x.rank else x.unsqueeze(0)
+    dim %= x.rank
+    count = floordiv(x.sizes[dim] - size, step) + 1
+    matrix = [[int(k == d) for k in range(x.rank + 1)] for d in range(x.rank)]
+    matrix[dim][dim], matrix[dim][x.rank] = step, 1
+    return x.substitute_dims((*x.sizes[:dim], count, *x.sizes[dim + 1:], size), (0,) * x.rank, matrix)
+
+
+def diagonal_of(x: Value, offset: int, dim1: int, dim2: int) -> Value:
+    """The diagonal x[…, i, i + offset] as a last dim."""
+    dim1, dim2 = dim1 % x.rank, dim2 % x.rank
+    row, column = max(-offset, 0), max(offset, 0)
+    height, width = x.sizes[dim1] - row, x.sizes[dim2] - column
+    length = max(min(height, width), 0) if isinstance(height, int) and isinstance(width, int) else minimum(height, width)
+    rest = [d for d in range(x.rank) if d not in (dim1, dim2)]
+    origin = [row if d == dim1 else column if d == dim2 else 0 for d in range(x.rank)]
+    matrix = [[int(d == r) for r in rest] + [int(d in (dim1, dim2))] for d in range(x.rank)]
+    return x.substitute_dims([*(x.sizes[d] for d in rest), length], origin, matrix)
+
+
+@lowering(aten.diagonal.default, aten.diagonal_copy.default)
+def diagonal(g: Graph, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Value:
+    return diagonal_of(x, offset, dim1, dim2)
+
+
+@lowering(aten.as_strided.default, aten.as_strided_copy.default, note="only on a tensor that is a whole row-major buffer")
+def as_strided(g: Graph, x: Value, sizes, strides, storage_offset: Dim | None = None) -> Value:
+    load = whole_buffer(x)
+    return x._with(tuple(sizes), Load(load.buffer, storage_offset or 0, tuple(strides)))
+
+
+def whole_buffer(x: Value) -> Load:
+    """The Load behind a value that is all of a row-major buffer, whose memory as_strided may address.
+
+    Raises:
+        Unsupported: the value is computed, or a view.
+    """
+    load = x.expr
+    is_whole = isinstance(load, Load) and load.guard is None and load.offset == 0 and load.strides == contiguous_strides(x.sizes)
+    if not is_whole or load.buffer.strides != contiguous_strides(load.buffer.sizes) or product(load.buffer.sizes) != x.numel:
+        raise Unsupported(f"as_strided on a view or a computed value of sizes [{', '.join(map(render, x.sizes))}]: its memory layout is not eager's")
+    return load
+
+
+@lowering(aten.flip.default)
+def flip(g: Graph, x: Value, dims) -> Value:
+    return x.flip(dims) if x.rank else x
+
+
+@lowering(aten.roll.default)
+def roll(g: Graph, x: Value, shifts, dims=()) -> Value:
+    if not dims:
+        return roll(g, x.reshape([x.numel]), [shifts[0]], [0]).reshape(x.sizes)
+    for shift, dim in zip(shifts, dims):
+        x = _roll_dim(g, x, shift, dim)
+    return x
+
+
+def _roll_dim(g: Graph, x: Value, shift: Dim, dim: int) -> Value:
+    from .join import concatenate
+
+    size = x.sizes[dim]
+    if size == 0:
+        return x
+    if isinstance(shift, IndexExpr):
+        raise Unsupported(f"roll by a symbolic shift, got {render(shift)}")
+    # the operand of mod may not be negative
+    start = (-shift) % size if isinstance(size, int) else mod(size * abs(shift) - shift, size)
+    return concatenate(g, [x.slice(dim, start, size), x.slice(dim, 0, start)], dim)
+
+
+@lowering(aten.repeat.default)
+def repeat(g: Graph, x: Value, repeats) -> Value:
+    own = (1,) * (len(repeats) - x.rank) + x.sizes
+    sizes = tuple(r * s for r, s in zip(repeats, own))
+    pairs = [d for pair in zip(repeats, own) for d in pair]
+    lifted = x.reshape([d for size in own for d in (1, size)])
+    return lifted.expand(pairs).reshape(sizes)
+
+
+@lowering(aten.pixel_shuffle.default)
+def pixel_shuffle(g: Graph, x: Value, factor: int) -> Value:
+    *batch, channels, height, width = x.sizes
+    out_channels = exact_div(channels, factor * factor)
+    n = len(batch)
+    split_up = x.reshape([*batch, out_channels, factor, factor, height, width])
+    return split_up.permute([*range(n), n, n + 3, n + 1, n + 4, n + 2]).reshape([*batch, out_channels, height * factor, width * factor])
+
+
+@lowering(aten.pixel_unshuffle.default)
+def pixel_unshuffle(g: Graph, x: Value, factor: int) -> Value:
+    *batch, channels, height, width = x.sizes
+    rows, columns = exact_div(height, factor), exact_div(width, factor)
+    n = len(batch)
+    split_up = x.reshape([*batch, channels, rows, factor, columns, factor])
+    return split_up.permute([*range(n), n, n + 2, n + 4, n + 1, n + 3]).reshape([*batch, channels * factor * factor, rows, columns])
+
+
+@lowering(aten.channel_shuffle.default)
+def channel_shuffle(g: Graph, x: Value, groups: int) -> Value:
+    batch, channels, *rest = x.sizes
+    per_group = exact_div(channels, groups)
+    if per_group is None:
+        raise Unsupported(f"channel_shuffle of {render(channels)} channels in {groups} groups")
+    order = [0, 2, 1, *range(3, 3 + len(rest))]
+    return x.reshape([batch, groups, per_group, *rest]).permute(order).reshape(x.sizes)
+
+
+def _triangle(g: Graph, x: Value, diagonal: int, is_lower: bool) -> Value:
+    row, column = g.index(x.sizes, -2), g.index(x.sizes, -1)
+    kept = column <= row + diagonal if is_lower else column >= row + diagonal
+    return x.where(kept, 0)
+
+
+@lowering(aten.tril.default)
+def tril(g: Graph, x: Value, diagonal: int = 0) -> Value:
+    return _triangle(g, x, diagonal, True)
+
+
+@lowering(aten.triu.default)
+def triu(g: Graph, x: Value, diagonal: int = 0) -> Value:
+    return _triangle(g, x, diagonal, False)

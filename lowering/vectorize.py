@@ -1,0 +1,412 @@
+"""Schedule -> VectorProgram for groups of Maps and Reduces: loop order, vector axis, phases over a row, tails by predicate.
+
+A group without a row is one loop nest. A group with a row runs phases: each phase is a pass over the row that computes Maps and
+accumulates Reduces; what a later phase needs of an earlier one per element is kept in row scratch unless it is stored anyway. The vector axis lies in the
+row (lanes are combined at the end of a phase) or among the outer axes (every lane reduces for itself).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from .accumulate import Accumulator
+from .align import magnitude, redomain
+from .fuse import Group
+from .index_expr import Dim, floordiv, minimum, product
+from .kernel_writer import BoundKernel, KernelWriter, PointEmitter, Scratch
+from .tensor_ir import Buffer, Gather, Load, Map, Op, Reduce, Statement, leaves, reads, walk
+from .values import EXPENSIVE
+from .vector_ir import MEMORY_TYPE, V
+from ..csrc.abi import DTYPE_BYTES
+
+__all__ = ["lower_group"]
+
+TRANSPOSE_TILE = 64  # elements of the vector axis per tile where operands disagree on the memory order: a tile's lines stay in L1
+UNROLLED_OPERATORS = 24  # a phase with fewer operators is unrolled over independent accumulators
+UNROLL = 4
+
+
+def lower_group(group: Group, name: str, lanes: int) -> BoundKernel:
+    """The kernel of a "map" or "rows" group for a machine with `lanes` lanes."""
+    group = _collapse(_in_memory_order(group))
+    return _GroupLowering(group, name, lanes).kernel()
+
+
+def _accesses(statements) -> list[tuple[tuple[Dim, ...], int]]:
+    """(strides, weight) of every access; stores weigh twice."""
+    rows = []
+    for s in statements:
+        rows += [(leaf.strides, 1) for leaf in leaves(*s.expressions()) if isinstance(leaf, (Load, Gather))]
+        rows += [(t.strides, 2) for t in s.targets()]
+    return rows
+
+
+def _permuted(group: Group, order: list[int]) -> Group:
+    """The group with axis j taken from order[j]; outer axes stay before row axes."""
+    sizes = group.outer + group.row
+    n_outer = len(group.outer)
+    new_sizes = tuple(sizes[a] for a in order)
+    statements = []
+    for s in group.statements:
+        n_axes = n_outer if _is_outer_level(s, group) else len(order)
+        statements.append(redomain(s, new_sizes[:n_axes], n_outer, [(a, 1) for a in order[:n_axes]]))
+    return dataclasses.replace(group, outer=new_sizes[:n_outer], row=new_sizes[n_outer:], statements=tuple(statements))
+
+
+def _is_outer_level(statement: Statement, group: Group) -> bool:
+    return bool(group.row) and isinstance(statement, Map) and len(statement.domain) == len(group.outer)
+
+
+def _in_memory_order(group: Group) -> Group:
+    """Axes sorted so that the accesses that count most walk memory forwards."""
+    sizes = group.outer + group.row
+    full = [s for s in group.statements if not _is_outer_level(s, group)]
+    weights: dict[tuple, int] = {}
+    for strides, weight in _accesses(full):
+        if len(strides) == len(sizes):
+            covered = sum(s != 0 for s in strides)
+            weights[strides] = weights.get(strides, 0) + weight * (covered if covered < len(sizes) else 4 * covered)
+    if not weights or len(sizes) < 2:
+        return group
+    reference = max(weights, key=weights.get)
+
+    def order(axes):
+        return sorted(axes, key=lambda a: -abs(magnitude(reference[a])) if reference[a] != 0 else float("-inf"))
+
+    n_outer = len(group.outer)
+    permutation = order(range(n_outer)) + order(range(n_outer, len(sizes)))
+    return group if permutation == list(range(len(sizes))) else _permuted(group, permutation)
+
+
+def _collapse(group: Group) -> Group:
+    """Adjacent axes of one class that every access walks as one are merged."""
+    axis = len(group.outer) + len(group.row) - 1
+    while axis > 0:
+        n_outer = len(group.outer)
+        if axis != n_outer and _is_mergeable(group, axis - 1):
+            group = _merged(group, axis - 1)
+        axis -= 1
+    return group
+
+
+def _all_strides(statement) -> list[tuple[Dim, ...]]:
+    return [leaf.strides for leaf in leaves(*statement.expressions())] + [t.strides for t in statement.targets()]
+
+
+def _is_mergeable(group: Group, axis: int) -> bool:
+    size = (group.outer + group.row)[axis + 1]
+    for s in group.statements:
+        for strides in _all_strides(s):
+            if len(strides) > axis + 1 and strides[axis] != strides[axis + 1] * size:
+                return False
+    return True
+
+
+def _merged(group: Group, axis: int) -> Group:
+    sizes = group.outer + group.row
+    new_sizes = sizes[:axis] + (sizes[axis] * sizes[axis + 1],) + sizes[axis + 2:]
+    n_outer = len(group.outer) - (axis + 1 < len(group.outer))
+    statements = []
+    for s in group.statements:
+        level = len(group.outer) if _is_outer_level(s, group) else len(sizes)
+        is_touched = level > axis + 1
+        walked = [(a, 1) for a in range(level) if a != axis or not is_touched]
+        statements.append(redomain(s, new_sizes[:len(walked)], n_outer, walked))
+    return dataclasses.replace(group, outer=new_sizes[:n_outer], row=new_sizes[n_outer:], statements=tuple(statements))
+
+
+class _GroupLowering:
+    """Writes one group; `coords` maps an axis to its scalar index."""
+
+    def __init__(self, group: Group, name: str, lanes: int):
+        self.group, self.name, self.lanes = group, name, lanes
+        self.sizes = group.outer + group.row
+        self.n_outer = len(group.outer)
+        self.w = KernelWriter(lanes)
+        self.vector = self._vector_axis()
+        self.phase = _phases(group)
+        self.n_phases = 1 + max(self.phase.values(), default=0)
+        self.kept: dict[Buffer, Scratch] = {}
+        self.is_parallel_open = True
+
+    # What the kernel is
+
+    def kernel(self) -> BoundKernel:
+        order = [a for a in range(self.n_outer) if a != self.vector]
+        tile = self._transpose_partner() if not self.group.row else None
+        if self.vector is not None and self.vector < self.n_outer:
+            self._outer_loops(self._widest_first(order), {}, lambda coords: self._vector_points(coords, tile))
+        else:
+            self._outer_loops(self._widest_first(order), {}, lambda coords: self._rows(coords, {}, None))
+        flops, bytes_, work = _work(self.group)
+        title = f"{self.group.kind}: {', '.join(self.group.origins)}"
+        return self.w.finish(self.name, title, self.group.kind, self.group.origins, flops, bytes_, work)
+
+    def _vector_axis(self) -> int | None:
+        """The axis that most accesses walk with stride 1; row axes win ties, the innermost otherwise."""
+        candidates = [a for a, size in enumerate(self.sizes) if size != 1]
+        if not candidates:
+            return None
+        score = dict.fromkeys(candidates, 0.0)
+        for strides, weight in _accesses(self.group.statements):
+            for a in candidates:
+                if a < len(strides) and strides[a] == 1:
+                    score[a] += weight
+        for a in candidates:
+            size = self.sizes[a]
+            if isinstance(size, int) and size < self.lanes:
+                score[a] *= size / self.lanes
+        return max(candidates, key=lambda a: (score[a], a))
+
+    def _transpose_partner(self) -> int | None:
+        """Another axis that some access walks with stride 1 while it strides over the vector axis: the two are tiled together."""
+        if self.vector is None:
+            return None
+        for strides, _ in _accesses(self.group.statements):
+            for a, stride in enumerate(strides):
+                if a != self.vector and stride == 1 and strides[self.vector] not in (0, 1):
+                    return a
+        return None
+
+    def _widest_first(self, axes: list[int]) -> list[int]:
+        """`axes` with one that has work for every context in front."""
+        if axes and isinstance(self.sizes[axes[0]], int) and self.sizes[axes[0]] < 4:
+            wide = next((a for a in axes if not isinstance(self.sizes[a], int) or self.sizes[a] >= 4), None)
+            if wide is not None:
+                return [wide] + [a for a in axes if a != wide]
+        return axes
+
+    # Loops
+
+    def _outer_loops(self, axes: list[int], coords: dict[int, Dim], body) -> None:
+        if not axes:
+            body(coords)
+            return
+        parallel, self.is_parallel_open = self.is_parallel_open, False
+        with self.w.loop("i", 0, self.sizes[axes[0]], parallel=parallel) as scope:
+            self._outer_loops(axes[1:], {**coords, axes[0]: scope.index}, body)
+
+    def _vector_points(self, coords: dict[int, Dim], partner: int | None) -> None:
+        """The vector axis lies among the outer axes: a vector of points at a time runs the whole row."""
+        size = self.sizes[self.vector]
+        unroll = self._column_unroll()
+        parallel, self.is_parallel_open = self.is_parallel_open, False
+        if unroll > 1:
+            step = unroll * self.lanes
+            self._strip(coords, 0, floordiv(size, step) * step, step, unroll, parallel)
+            self._strip(coords, floordiv(size, step) * step, floordiv(size, self.lanes) * self.lanes, self.lanes, 1, False)
+        else:
+            self._strip(coords, 0, floordiv(size, self.lanes) * self.lanes, self.lanes, 1, parallel)
+        tail = floordiv(size, self.lanes) * self.lanes
+        if tail != size:
+            with self.w.loop("i", tail, size, self.lanes) as scope:
+                mask = self.w.op("qtail.q", size - scope.index)
+                self._rows(coords, {self.vector: scope.index}, mask)
+
+    def _strip(self, coords, begin: Dim, end: Dim, step: int, unroll: int, parallel: bool) -> None:
+        if begin == end:
+            return
+        with self.w.loop("i", begin, end, step, parallel=parallel) as scope:
+            self._rows(coords, {self.vector: scope.index}, None, unroll)
+
+    def _column_unroll(self) -> int:
+        size = self.sizes[self.vector]
+        small = sum(1 for s in self.group.statements for e in walk(*s.expressions()) if isinstance(e, Op)) <= UNROLLED_OPERATORS
+        wide = isinstance(size, int) and size >= UNROLL * self.lanes
+        return UNROLL if self.group.row and small and wide and self.n_phases == 1 else 1
+
+    # Rows
+
+    def _rows(self, coords: dict[int, Dim], vector: dict[int, Dim], mask: V | None, unroll: int = 1) -> None:
+        """All phases for one outer point, or for `unroll` vectors of outer points."""
+        points = [{**coords, **{a: v + u * self.lanes for a, v in vector.items()}} for u in range(unroll)]
+        registers: list[dict[Buffer, V]] = [{} for _ in points]
+        for phase in range(self.n_phases):
+            self._phase(phase, points, mask, registers)
+
+    def _phase(self, phase: int, points, mask, registers) -> None:
+        full = [s for s in self.group.statements if self.phase[s] == phase and not _is_outer_level(s, self.group)]
+        row_axes = [a for a in range(self.n_outer, len(self.sizes)) if a != self.vector]
+        in_row = self.vector is not None and self.vector >= self.n_outer
+        reduces = [s for s in full if isinstance(s, Reduce)]
+        copies = self._row_unroll(full) if in_row and reduces else 1
+        lanes_of = [Accumulator(self.w, s.op, s.expr.dtype) for s in reduces]
+        initial = [[a.initial() for a in lanes_of] for _ in range(max(len(points), copies))]
+        carried = tuple(v for group in initial for acc in group for v in acc)
+
+        def at_row(row: dict[int, Dim], values: tuple[V, ...]) -> tuple[V, ...]:
+            if in_row:
+                return self._row_vectors(full, lanes_of, points[0], row, registers[0], values, copies)
+            return self._columns(full, lanes_of, points, row, mask, registers, values)
+
+        finals = self._nest(row_axes, {}, carried, at_row) if full else carried
+        self._finish(phase, points, mask, registers, reduces, lanes_of, finals, in_row, copies)
+
+    def _nest(self, axes, row, carried, leaf):
+        if not axes:
+            return leaf(row, carried)
+        with self.w.loop("r", 0, self.sizes[axes[0]], carried=carried) as scope:
+            scope.next = self._nest(axes[1:], {**row, axes[0]: scope.index}, scope.values, leaf)
+        return scope.results
+
+    def _row_unroll(self, full) -> int:
+        size = self.sizes[self.vector]
+        operators = sum(1 for s in full for e in walk(*s.expressions()) if isinstance(e, Op))
+        return UNROLL if operators <= UNROLLED_OPERATORS and (not isinstance(size, int) or size >= UNROLL * self.lanes) else 1
+
+    def _row_vectors(self, full, accumulators, point, row, registers, values, copies):
+        """A pass over the vector axis inside the row: unrolled part, whole vectors, predicated tail."""
+        size, lanes = self.sizes[self.vector], self.lanes
+        width = sum(a.width for a in accumulators)
+        strips = [(floordiv(size, lanes * copies) * lanes * copies, copies)] if copies > 1 else []
+        strips.append((floordiv(size, lanes) * lanes, 1))
+        begin: Dim = 0
+        for end, count in strips:
+            if begin != end:
+                with self.w.loop("j", begin, end, lanes * count, carried=values) as scope:
+                    new = list(scope.values)
+                    for c in range(count):
+                        at = {**point, **row, self.vector: scope.index + c * lanes}
+                        part = slice(c * width, (c + 1) * width)
+                        new[part] = self._point(full, accumulators, at, None, dict(registers), new[part])
+                    scope.next = tuple(new)
+                values, begin = scope.results, end
+        if begin != size:
+            with self.w.loop("j", begin, size, lanes, carried=values) as scope:
+                new = list(scope.values)
+                mask = self.w.op("qtail.q", size - scope.index)
+                new[:width] = self._point(full, accumulators, {**point, **row, self.vector: scope.index}, mask, dict(registers), new[:width])
+                scope.next = tuple(new)
+            values = scope.results
+        return values
+
+    def _columns(self, full, accumulators, points, row, mask, registers, values):
+        width = sum(a.width for a in accumulators)
+        new = list(values)
+        for u, point in enumerate(points):
+            part = slice(u * width, (u + 1) * width)
+            local = registers[u] if not self.group.row else dict(registers[u])
+            new[part] = self._point(full, accumulators, {**point, **row}, mask, local, new[part])
+        return tuple(new)
+
+    def _point(self, full, accumulators, coords, mask, registers, values) -> list[V]:
+        """All full-level statements of a phase at one vector of points; returns the new accumulators."""
+        where = [coords[a] for a in range(len(self.sizes))]
+        point = PointEmitter(self.w, where, self.vector, mask, registers)
+        self._recall(full, point, coords)
+        values, rest, stores = list(values), list(accumulators), []
+        position = 0
+        for s in full:
+            value = point.emit(s.expr)
+            if isinstance(s, Reduce):
+                accumulator = rest.pop(0)
+                part = slice(position, position + accumulator.width)
+                values[part] = accumulator.step(values[part], value, mask, point, s)
+                position += accumulator.width
+            else:
+                registers[s.target.buffer] = value
+                stores.append((s.target, value))
+        for target, value in stores:
+            if target.buffer in self.group.stored:
+                point.store(target, value)
+            elif self._needs_later(target.buffer):
+                self._keep(target.buffer, value, coords)
+        return values
+
+    def _finish(self, phase, points, mask, registers, reduces, accumulators, finals, in_row, copies) -> None:
+        """Ends a phase: combines accumulators, stores reductions, and runs the outer-level Maps of the phase."""
+        width = sum(a.width for a in accumulators)
+        outer_vector = None if in_row else self.vector
+        for u, coords in enumerate(points):
+            where = [coords[a] for a in range(self.n_outer)]
+            point = PointEmitter(self.w, where, outer_vector, mask, registers[u])
+            position = u * width
+            for s, accumulator in zip(reduces, accumulators):
+                parts = [finals[position + c * width:position + c * width + accumulator.width] for c in range(copies if in_row else 1)]
+                value = accumulator.final(parts, across_lanes=in_row)
+                position += accumulator.width
+                registers[u][s.target.buffer] = value
+                if s.target.buffer in self.group.stored:
+                    point.store(s.target, value)
+            for s in self.group.statements:
+                if self.phase[s] == phase and _is_outer_level(s, self.group):
+                    value = registers[u][s.target.buffer] = point.emit(s.expr)
+                    if s.target.buffer in self.group.stored:
+                        point.store(s.target, value)
+
+    # Values that cross phases
+
+    def _needs_later(self, buffer: Buffer) -> bool:
+        mine = next(self.phase[s] for s in self.group.statements if s.target.buffer is buffer)
+        return any(self.phase[s] > mine and buffer in reads(s) for s in self.group.statements)
+
+    def _row_position(self, coords) -> Dim:
+        """Where the current row element lies in row scratch: in lanes where the vector axis is outside of the row."""
+        position: Dim = 0
+        in_row = self.vector is not None and self.vector >= self.n_outer
+        axes = [a for a in range(self.n_outer, len(self.sizes)) if a != self.vector] + [self.vector] * in_row
+        for a in axes:
+            position = position * self.sizes[a] + coords[a]
+        return position if in_row else position * self.lanes
+
+    def _keep(self, buffer: Buffer, value: V, coords) -> None:
+        if buffer not in self.kept:
+            in_row = self.vector is not None and self.vector >= self.n_outer
+            elements = product(self.group.row) + self.lanes if in_row else product(self.group.row) * self.lanes
+            self.kept[buffer] = self.w.scratch(MEMORY_TYPE[buffer.dtype], elements)
+        if buffer.dtype == "bool":
+            value = self.w.op("vmux.w", value, self.w.op("vsplat.w", 1), self.w.op("vsplat.w", 0))
+        self.w.op(f"vst.{MEMORY_TYPE[buffer.dtype]}", self.w.addr(self.kept[buffer], self._row_position(coords), write=True), value)
+
+    def _recall(self, full, point: PointEmitter, coords) -> None:
+        """Takes values of earlier phases from scratch where this phase reads them."""
+        for buffer in [b for b in self.kept if any(b in reads(s) for s in full)]:
+            if buffer in point.registers:
+                continue
+            if any(s.target.buffer is buffer for s in full):
+                continue
+            value = self.w.op(f"vld.{MEMORY_TYPE[buffer.dtype]}", self.w.addr(self.kept[buffer], self._row_position(coords)))
+            if buffer.dtype == "bool":
+                value = self.w.op("vcmpne.w", value, self.w.op("vsplat.w", 0))
+            point.registers[buffer] = value
+
+
+def _phases(group: Group) -> dict[Statement, int]:
+    """The pass over the row in which each statement runs: behind every reduction that it reads."""
+    ready: dict[Buffer, tuple[int, bool]] = {}
+    phase: dict[Statement, int] = {}
+    for s in group.statements:
+        deps = [ready[b] for b in reads(s) if b in ready]
+        if _is_outer_level(s, group):
+            mine, after = max((p for p, _ in deps), default=0), True
+        else:
+            mine, after = max((p + behind for p, behind in deps), default=0), isinstance(s, Reduce)
+        phase[s] = mine
+        ready[s.target.buffer] = (mine, after)
+    return phase
+
+
+def _work(group: Group) -> tuple[Dim, Dim, Dim]:
+    """(flops, bytes, work) of one call; see Kernel."""
+    flops: Dim = 0
+    work: Dim = 0
+    bytes_: Dim = 0
+    inside = {t.buffer for s in group.statements for t in s.targets()}
+    counted: set = set()
+    for s in group.statements:
+        points = product(s.domain)
+        operators = [e for e in walk(*s.expressions()) if isinstance(e, Op) and e.name != "cast"]
+        flops = flops + points * (len(operators) + isinstance(s, Reduce))
+        work = work + points * (sum(16 if e.name in EXPENSIVE else 1 for e in operators) + isinstance(s, Reduce))
+        for leaf in leaves(*s.expressions()):
+            if isinstance(leaf, (Load, Gather)) and leaf.buffer not in inside and (leaf.buffer, leaf.strides) not in counted:
+                counted.add((leaf.buffer, leaf.strides))
+                bytes_ = bytes_ + _footprint(s.domain, leaf.strides) * DTYPE_BYTES[leaf.dtype]
+        for t in s.targets():
+            if t.buffer in group.stored:
+                bytes_ = bytes_ + _footprint(s.domain, t.strides) * DTYPE_BYTES[t.buffer.dtype]
+    return flops, bytes_, work + bytes_
+
+
+def _footprint(domain, strides) -> Dim:
+    return product(size for size, stride in zip(domain, strides) if stride != 0)
