@@ -58,6 +58,9 @@ class PartitionSource:
         arena_bytes: int, or a str: a Python expression over `symbols`.
         n_counters: length of the int64 counter array that a profiling build (-DDVX_PROFILE) fills: first one entry per
             basic block (`n_blocks` of them), then one per entry of isa.COUNTERS.
+        prepared_bytes: memory for what is computed once from constant inputs (packed weights). Where it is not 0, the object also
+            has `int32_t accel_prepare(...)` with accel_main's parameters, to be called once with `arena` pointing at that
+            memory (64-byte aligned); accel_main finds its address as the last entry of `buffers`.
         max_contexts: the most threads a call may use (scratch in the arena is laid out for that many).
     """
 
@@ -71,3 +74,4 @@ class PartitionSource:
     n_counters: int = 0
     n_blocks: int = 0
     max_contexts: int = 1
+    prepared_bytes: int = 0

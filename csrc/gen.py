@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from .isa import GROUPS, INSTRUCTIONS, MEMORY_TYPES, ROWS, Instr, Row
 
-__all__ = ["docs_text", "header_text", "main", "outputs"]
+__all__ = ["declarations", "docs_text", "header_text", "main", "outputs"]
 
 _HEADER_TOP = """\
 /* DVX intrinsics, emulated on the host: one `static inline` function an instruction.
@@ -36,6 +37,10 @@ _WIDE = ("df", "d")
 _C_SCALARS = {"i64": "int64_t", "i32": "int32_t", "f64": "double"}
 
 
+def _lane_bits(instr: Instr) -> str:
+    return "64" if instr.result in _WIDE else "32"
+
+
 def _lane(instr: Instr) -> str:
     value_type = instr.operands[0].type if instr.operands and instr.operands[0].type in _LANE_WORDS else instr.result
     return instr.row.lane.format(t=value_type, **_LANE_WORDS[value_type])
@@ -58,20 +63,16 @@ def _make(instr: Instr) -> tuple[str, list[str]]:
     return "DVX_MAKE", [instr.result, parameters, instr.row.lane.format(t=instr.result, **_LANE_WORDS[instr.result])]
 
 
-def _mux(instr: Instr) -> tuple[str, list[str]]:
-    return "DVX_MUX64" if instr.result in _WIDE else "DVX_MUX32", [instr.result]
-
-
 def _convert(stamp: str):
     return lambda instr: (stamp, [instr.result, instr.operands[0].type, _lane(instr)])
 
 
 def _typed(stamp: str):
-    return lambda instr: (stamp, [instr.result])
+    return lambda instr: (stamp + _lane_bits(instr), [instr.result])
 
 
 def _zip(instr: Instr) -> tuple[str, list[str]]:
-    return "DVX_ZIP", [instr.result, "0" if instr.row.mnemonic == "vziplo" else f"DVX_PIECES_{instr.result}"]
+    return "DVX_ZIP" + _lane_bits(instr), [instr.result, "0" if instr.row.mnemonic == "vziplo" else f"DVX_PIECES_{instr.result}"]
 
 
 def _memory(stamp: str):
@@ -95,7 +96,7 @@ _SHAPES = {
     "map": _map,
     "compare": _compare,
     "make": _make,
-    "mux": _mux,
+    "mux": _typed("DVX_MUX"),
     "widen": _convert("DVX_WIDEN"),
     "narrow": _convert("DVX_NARROW"),
     "bits": lambda instr: ("DVX_BITS", [instr.result, instr.operands[0].type]),
@@ -127,6 +128,12 @@ def _stamp_line(instr: Instr) -> str:
     name = instr.c_name.removeprefix("dvx_")
     counted = [] if instr.row.shape == "bits" else [str(instr.index), str(instr.registers)]
     return f"{stamp}({', '.join([*counted, name, *arguments])})"
+
+
+def declarations(instructions: Iterable[Instr]) -> str:
+    """The C that declares just these intrinsics: what a unit has instead of dvx.h, which takes a compiler ten times as long."""
+    lines = {instr.index: _stamp_line(instr) for instr in instructions}
+    return "\n".join(['#include "dvx_stamp.h"', *(lines[index] for index in sorted(lines)), ""])
 
 
 def _by_row() -> list[tuple[Row, list[Instr]]]:

@@ -228,7 +228,7 @@ _FLOAT_ROWS = (
         lane="dvx_host_fma_{t}(a, b, c)", latency=2, early=("a", "b"), lane_pj=1.69, laws=("vfma(a, b, c) == vfma(b, a, c)",),
         like="RVV vfmacc; HVX vmpyacc"),
     Row("vfnma", _FLOATS, "a:T b:T c:T", "T", "c - a * b, rounded once.", "map", lambda s, a, b, c: refs.fused_multiply_add(s, -a, b, c),
-        "MPY", "multiply", lane="dvx_host_fma_{t}(-a, b, c)", latency=2, early=("a", "b"), lane_pj=1.69,
+        "MPY", "multiply", lane="dvx_host_fnma_{t}(a, b, c)", latency=2, early=("a", "b"), lane_pj=1.69,
         laws=("vfnma(a, b, c) == vfma(vfneg(a), b, c)",), like="RVV vfnmsac"),
     Row("vfmin", _FLOATS, "a:T b:T", "T", "The lesser of a and b; a where they are equal; NaN where either is.", "map", refs.minimum,
         "ANY", "alu", lane="({I})dvx_host_less_{t}(b, a) | ({I})(b != b)", laws=("vfmin(a, a) == a",), like="aten.minimum; HVX vmin(sf)"),

@@ -183,8 +183,10 @@ def _round_fraction(exact):
 
 
 def _fma_f64(a, b, c):
-    if not (np.isfinite(a) and np.isfinite(b) and np.isfinite(c)):
+    if not (np.isfinite(a) and np.isfinite(b)):
         return a * b + c
+    if not np.isfinite(c):
+        return c  # a * b alone may overflow, the fused sum does not see that
     exact = Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c))
     if exact == 0:
         return a * b + c

@@ -30,11 +30,12 @@ class Call:
     arguments: tuple[str, ...]
 
 
-def emit_partition(name: str, calls: tuple[Call, ...], symbols: tuple[str, ...], n_units: int = 2) -> tuple[tuple[tuple[str, str], ...], list[Kernel], int]:
+def emit_partition(name: str, calls: tuple[Call, ...], symbols: tuple[str, ...], n_units: int = 2, prepare: tuple[Call, ...] = ()) -> tuple[tuple[tuple[str, str], ...], list[Kernel], int]:
     """C units of a partition.
 
     Args:
         calls: kernels in execution order; their arguments may use `buffers`, `arena` and the names in `symbols`.
+        prepare: kernels of accel_prepare, which run once.
         symbols: size names, bound from `sizes` in the entry function.   n_units: compiler processes worth starting.
     Returns: ((file name, text), ...), the distinct kernels in block-numbering order, and the number of basic blocks.
     """
@@ -42,7 +43,7 @@ def emit_partition(name: str, calls: tuple[Call, ...], symbols: tuple[str, ...],
     first_block = 0
     functions: list[str] = []
     numbered: list[Kernel] = []
-    for call in calls:
+    for call in (*prepare, *calls):
         key = _canonical(call.kernel)
         if key in distinct:
             continue
@@ -52,7 +53,9 @@ def emit_partition(name: str, calls: tuple[Call, ...], symbols: tuple[str, ...],
         distinct[key] = (function, call.kernel, text.prototype)
         functions.append(text.text)
         numbered.append(call.kernel)
-    entry = _entry(calls, distinct, symbols)
+    entry = _entry("accel_main", calls, distinct, symbols)
+    if prepare:
+        entry += "\n" + _entry("accel_prepare", prepare, distinct, symbols)
     prototypes = "\n".join(proto for _, _, proto in distinct.values())
     return _units(name, functions, prototypes, entry, n_units), numbered, first_block
 
@@ -75,14 +78,14 @@ def _canonical(kernel: Kernel) -> str:
     return "\n".join(lines) + f"\n{render(kernel.work)} {kernel.lanes}"
 
 
-def _entry(calls, distinct, symbols) -> str:
-    lines = ["__attribute__((visibility(\"default\")))", "int32_t accel_main(void *const *buffers, const int64_t *sizes, char *arena, const dvx_runtime *rt) {"]
+def _entry(function: str, calls, distinct, symbols) -> str:
+    lines = ["__attribute__((visibility(\"default\")))", f"int32_t {function}(void *const *buffers, const int64_t *sizes, char *arena, const dvx_runtime *rt)", "{"]
     lines += ["    int32_t status = 0;", "    (void)sizes; (void)arena; (void)buffers; (void)rt;"]
     lines += [f"    const int64_t {symbol_name} = sizes[{i}]; (void){symbol_name};" for i, symbol_name in enumerate(symbols)]
     for call in calls:
-        function, _, _ = distinct[_canonical(call.kernel)]
+        kernel_function, _, _ = distinct[_canonical(call.kernel)]
         origins = ", ".join(call.kernel.origins[:6])
-        lines.append(f"    {function}(rt, &status{''.join(', ' + a for a in call.arguments)});" + (f"  /* {origins} */" if origins else ""))
+        lines.append(f"    {kernel_function}(rt, &status{''.join(', ' + a for a in call.arguments)});" + (f"  /* {origins} */" if origins else ""))
     return "\n".join([*lines, "    return status;", "}"]) + "\n"
 
 

@@ -35,13 +35,14 @@ class Lowered:
 
     Attributes:
         output_buffers: per output of the partition its buffer.   aliases: per output the index of the input that it is, or None.
-        symbols: names of the size inputs, in order.
+        symbols: names of the size inputs, in order.   tensor_inputs: the tensor inputs with their buffers.
     """
 
     program: TensorProgram
     output_buffers: tuple[Buffer, ...]
     aliases: tuple[int | None, ...]
     symbols: tuple[str, ...]
+    tensor_inputs: tuple[tuple[fx.Node, Buffer], ...]
 
 
 def dim_of(size) -> Dim:
@@ -217,16 +218,14 @@ class _PartitionLowering:
             self.env[node] = self._mutate(node, entry) if entry is not None and entry.mutates is not None else self._pin(node, _call(self.g, node, self.env))
         buffers = tuple(self._output(node) for node in self.outputs)
         program = TensorProgram(name, tuple(self.g.inputs), buffers, tuple(self.g.statements))
-        return Lowered(program, buffers, tuple(self.aliases.get(node) for node in self.outputs), tuple(self.symbols))
+        return Lowered(program, buffers, tuple(self.aliases.get(node) for node in self.outputs), tuple(self.symbols), tuple(zip(self.tensor_inputs, self.g.inputs)))
 
     def _pin(self, node: fx.Node, result):
         if not isinstance(result, Value) or result.cost == 0:
             return result
-        n_users = sum(user in self.inside for user in node.users) + (node in self.outputs)
-        return self.g.realize(result) if n_users > 1 and node not in self.outputs else result if node not in self.outputs else self._into_output(node, result)
-
-    def _into_output(self, node: fx.Node, value: Value) -> Value:
-        return self.g.realize(value, strides=[dim_of(s) for s in node.meta["val"].stride()])
+        if node in self.outputs:
+            return self.g.realize(result, strides=[dim_of(s) for s in node.meta["val"].stride()])
+        return self.g.realize(result) if sum(user in self.inside for user in node.users) > 1 else result
 
     def _output(self, node: fx.Node) -> Buffer:
         """The buffer that holds an output: the value's own where it is a whole fresh buffer of the right strides."""

@@ -171,7 +171,7 @@ def render(value: Dim, language: str = "python") -> str:
     if not isinstance(value, IndexExpr):
         return str(int(value))
     parts = []
-    for atoms, coefficient in sorted(value.terms, key=lambda term: (term[0] == (), str(term[0]))):
+    for atoms, coefficient in sorted(value.terms, key=lambda term: (term[1] < 0, term[0] == (), str(term[0]))):
         factors = [_render_atom(atom, language) for atom in atoms]
         if abs(coefficient) != 1 or not factors:
             factors.append(str(abs(coefficient)))

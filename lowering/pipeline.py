@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from ..csrc import isa
-from ..csrc.abi import PartitionSource, TensorArg
+from ..csrc.abi import DTYPE_BYTES, PartitionSource, TensorArg
 from ..csrc.machine import Machine
 from .emit_c import C_ELEMENT, Call, emit_partition
 from .from_fx import Lowered, lower_nodes
@@ -54,13 +54,14 @@ class LoweredPartition:
     texts: dict[str, str]
 
 
-def lower_partition(nodes: Sequence, inputs: Sequence, outputs: Sequence, *, machine: Machine, name: str, max_contexts: int | None = None) -> LoweredPartition:
+def lower_partition(nodes: Sequence, inputs: Sequence, outputs: Sequence, *, machine: Machine, name: str, max_contexts: int | None = None, constants: frozenset = frozenset()) -> LoweredPartition:
     """Lowers FX nodes to C.
 
     Args:
         nodes: fx nodes in topological order, each of which `judge` finds native.
         inputs: tensor-valued nodes from outside, then SymInt-valued ones.   outputs: tensor-valued nodes among `nodes`.
         max_contexts: most threads that a call may use; the CPU's count by default.
+        constants: the inputs whose tensors never change (freeze): what depends on them alone is computed once.
 
     Raises:
         Unsupported: a node cannot be lowered.
@@ -69,8 +70,34 @@ def lower_partition(nodes: Sequence, inputs: Sequence, outputs: Sequence, *, mac
     schedule = fuse(lowered.program)
     bound = vectorize(schedule, machine)
     max_contexts = max_contexts or machine.n_contexts or os.cpu_count() or 1
-    arena = plan_memory(bound, max_contexts, frozenset(lowered.output_buffers))
-    return _finish(name, lowered, schedule, bound, arena, machine, max_contexts)
+    fixed = frozenset(buffer for node, buffer in lowered.tensor_inputs if node in constants)
+    prepare, bound = _split_constant(bound, fixed, frozenset(lowered.output_buffers))
+    return _finish(name, lowered, schedule, prepare, bound, machine, max_contexts)
+
+
+def _split_constant(kernels: list[BoundKernel], fixed: frozenset[Buffer], outputs: frozenset[Buffer]) -> tuple[list[BoundKernel], list[BoundKernel]]:
+    """Kernels that read constants alone and write temporaries alone, and the rest. They run once, before the first call."""
+    once, always, known = [], [], set(fixed)
+    for kernel in kernels:
+        private = kernel.writes - outputs and all(b.kind == "temp" and b not in outputs for b in kernel.writes)
+        if fixed and kernel.reads and kernel.reads <= known and private and not any(kernel.writes & other.writes for other in always):
+            once.append(kernel)
+            known |= kernel.writes
+        else:
+            always.append(kernel)
+    return once, always
+
+
+def _prepared_places(once: list[BoundKernel], n_contexts: int) -> tuple[dict, int]:
+    """Offsets of what the once-kernels leave for the others, and the size of that memory."""
+    offsets, end = {}, 0
+    for buffer in dict.fromkeys(b for kernel in once for b in kernel.arguments if isinstance(b, Buffer) and b in kernel.writes):
+        offsets[buffer] = end
+        end += -(-buffer.n_elements * DTYPE_BYTES[buffer.dtype] // 64) * 64
+    for scratch in (a for kernel in once for a in kernel.arguments if isinstance(a, Scratch)):
+        offsets[scratch] = end
+        end += -(-scratch.elements * 8 // 64) * 64 * n_contexts
+    return offsets, end
 
 
 def vectorize(schedule: Schedule, machine: Machine) -> list[BoundKernel]:
@@ -92,23 +119,30 @@ def _group_kernels(group: Group, machine: Machine) -> list[BoundKernel]:
     return [lower_group(group, group.kind, machine.lanes)]
 
 
-def _finish(name: str, lowered: Lowered, schedule: Schedule, bound: list[BoundKernel], arena: Arena, machine: Machine, max_contexts: int) -> LoweredPartition:
-    places = _places(lowered, arena)
-    calls = tuple(Call(kernel.kernel, tuple(_c_argument(argument, places) for argument in kernel.arguments)) for kernel in bound)
-    units, distinct, n_blocks = emit_partition(name, calls, lowered.symbols, os.cpu_count() or 1)
+def _finish(name: str, lowered: Lowered, schedule: Schedule, once: list[BoundKernel], bound: list[BoundKernel], machine: Machine, max_contexts: int) -> LoweredPartition:
+    prepared, prepared_bytes = _prepared_places(once, max_contexts)
+    arena = plan_memory(bound, max_contexts, frozenset(lowered.output_buffers) | prepared.keys())
+    places, n_buffers = _places(lowered, arena)
+    calls = _calls(bound, places | {item: f"((char *)buffers[{n_buffers}] + {offset})" for item, offset in prepared.items()})
+    prepare = _calls(once, places | {item: f"(arena + {offset})" for item, offset in prepared.items()})
+    units, distinct, n_blocks = emit_partition(name, calls, lowered.symbols, os.cpu_count() or 1, prepare)
     source = PartitionSource(
         name=name, units=units, vlen_bytes=machine.vlen_bytes,
         inputs=tuple(_tensor_arg(b) for b in lowered.program.inputs),
         outputs=tuple(_tensor_arg(b, alias) for b, alias in zip(lowered.output_buffers, lowered.aliases)),
-        symbols=lowered.symbols, arena_bytes=_known(arena.size), n_counters=n_blocks + len(isa.INSTRUCTIONS) + 1, n_blocks=n_blocks, max_contexts=max_contexts,
+        symbols=lowered.symbols, arena_bytes=_known(arena.size), n_counters=n_blocks + len(isa.INSTRUCTIONS) + 1, n_blocks=n_blocks, max_contexts=max_contexts, prepared_bytes=prepared_bytes,
     )  # fmt: skip
     texts = {"tensor": str(lowered.program), "schedule": str(schedule), "vector": "\n".join(map(str, distinct)), "c": "\n".join(text for _, text in units)}
     reports = tuple(KernelReport(k.kernel.name, k.kind, k.kernel.origins, _int(k.kernel.flops), _int(k.kernel.bytes)) for k in bound)
     return LoweredPartition(source, reports, tuple(distinct), _int(arena.size), _int(arena.naive), texts)
 
 
-def _places(lowered: Lowered, arena: Arena) -> dict:
-    """The C expression of the address of every buffer and scratch."""
+def _calls(kernels: list[BoundKernel], places: dict) -> tuple[Call, ...]:
+    return tuple(Call(kernel.kernel, tuple(_c_argument(argument, places) for argument in kernel.arguments)) for kernel in kernels)
+
+
+def _places(lowered: Lowered, arena: Arena) -> tuple[dict, int]:
+    """The C expression of the address of every buffer and scratch, and the number of entries of `buffers` that are taken."""
     places = {buffer: f"buffers[{i}]" for i, buffer in enumerate(lowered.program.inputs)}
     position = len(lowered.program.inputs)
     for buffer, alias in zip(lowered.output_buffers, lowered.aliases):
@@ -116,7 +150,7 @@ def _places(lowered: Lowered, arena: Arena) -> dict:
             places[buffer] = f"buffers[{position}]"
             position += 1
     places |= {item: f"(arena + ({render(offset, 'c')}))" for item, offset in arena.offsets.items()}
-    return places
+    return places, position
 
 
 def _c_argument(argument: Buffer | Scratch | Dim, places: dict) -> str:

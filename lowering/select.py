@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .build_vector import Builder
+from .index_expr import IndexExpr
 from .values import Unsupported
 from .vector_ir import REGISTER_TYPE, V
 
@@ -78,6 +79,8 @@ def constant(b: Builder, value, dtype: str) -> V:
     if register == "q":
         return b.op("qtrue.q" if value else "qfalse.q")
     if register in ("sf", "df"):
+        if isinstance(value, IndexExpr):
+            return b.op(f"vcvt.{register}.d", b.op("vsplat.d", value))
         return b.op(f"vsplat.{register}", float(value))
     return b.op(f"vsplat.{register}", int(value) if isinstance(value, (bool, int, float)) else value)
 

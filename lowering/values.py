@@ -217,16 +217,18 @@ class Graph:
     def __init__(self):
         self.inputs: list[Buffer] = []
         self.statements: list[Statement] = []
+        self.storage_offsets: dict[Buffer, Dim] = {}
         self.origin: tuple[str, ...] = ()
         self._names = itertools.count()
         self._planned: dict[int, Buffer] = {}
 
     # Leaves
 
-    def input(self, name: str, dtype: str, sizes: Sequence[Dim], strides: Sequence[Dim]) -> Value:
-        """A tensor from outside the partition."""
+    def input(self, name: str, dtype: str, sizes: Sequence[Dim], strides: Sequence[Dim], storage_offset: Dim = 0) -> Value:
+        """A tensor from outside the partition; `storage_offset` is that of its first element in its storage (for as_strided)."""
         buffer = Buffer(name, dtype, tuple(sizes), tuple(strides), "input")
         self.inputs.append(buffer)
+        self.storage_offsets[buffer] = storage_offset
         return Value(self, buffer.sizes, Load(buffer, 0, buffer.strides))
 
     def constant(self, value, dtype: str, sizes: Sequence[Dim] = ()) -> Value:

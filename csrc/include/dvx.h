@@ -171,28 +171,28 @@ DVX_MUX32(125, 1, vmux_w, w)
 DVX_MUX64(126, 2, vmux_d, d)
 
 /* vziplo(a, b): a[0] b[0] a[1] b[1] ... of the lower halves of a and b. */
-DVX_ZIP(127, 1, vziplo_sf, sf, 0)
-DVX_ZIP(128, 2, vziplo_df, df, 0)
-DVX_ZIP(129, 1, vziplo_w, w, 0)
-DVX_ZIP(130, 2, vziplo_d, d, 0)
+DVX_ZIP32(127, 1, vziplo_sf, sf, 0)
+DVX_ZIP64(128, 2, vziplo_df, df, 0)
+DVX_ZIP32(129, 1, vziplo_w, w, 0)
+DVX_ZIP64(130, 2, vziplo_d, d, 0)
 
 /* vziphi(a, b): a[n/2] b[n/2] a[n/2+1] ... of the upper halves of a and b. */
-DVX_ZIP(131, 1, vziphi_sf, sf, DVX_PIECES_sf)
-DVX_ZIP(132, 2, vziphi_df, df, DVX_PIECES_df)
-DVX_ZIP(133, 1, vziphi_w, w, DVX_PIECES_w)
-DVX_ZIP(134, 2, vziphi_d, d, DVX_PIECES_d)
+DVX_ZIP32(131, 1, vziphi_sf, sf, DVX_PIECES_sf)
+DVX_ZIP64(132, 2, vziphi_df, df, DVX_PIECES_df)
+DVX_ZIP32(133, 1, vziphi_w, w, DVX_PIECES_w)
+DVX_ZIP64(134, 2, vziphi_d, d, DVX_PIECES_d)
 
 /* vrot(a, k): Lane i is lane (i + k) mod n of a. */
-DVX_ROTATE(135, 1, vrot_sf, sf)
-DVX_ROTATE(136, 2, vrot_df, df)
-DVX_ROTATE(137, 1, vrot_w, w)
-DVX_ROTATE(138, 2, vrot_d, d)
+DVX_ROTATE32(135, 1, vrot_sf, sf)
+DVX_ROTATE64(136, 2, vrot_df, df)
+DVX_ROTATE32(137, 1, vrot_w, w)
+DVX_ROTATE64(138, 2, vrot_d, d)
 
 /* vperm(a, index): Lane i is lane index[i] mod n of a. */
-DVX_PERMUTE(139, 1, vperm_sf, sf)
-DVX_PERMUTE(140, 2, vperm_df, df)
-DVX_PERMUTE(141, 1, vperm_w, w)
-DVX_PERMUTE(142, 2, vperm_d, d)
+DVX_PERMUTE32(139, 1, vperm_sf, sf)
+DVX_PERMUTE64(140, 2, vperm_df, df)
+DVX_PERMUTE32(141, 1, vperm_w, w)
+DVX_PERMUTE64(142, 2, vperm_d, d)
 
 /* vbits(a): The same bits as another type; issues nothing. */
 DVX_BITS(vbits_w_sf, w, sf)
@@ -338,8 +338,8 @@ DVX_MAP3(204, 1, vfma_sf, sf, sf, sf, sf, dvx_host_fma_sf(a, b, c))
 DVX_MAP3(205, 2, vfma_df, df, df, df, df, dvx_host_fma_df(a, b, c))
 
 /* vfnma(a, b, c): c - a * b, rounded once. */
-DVX_MAP3(206, 1, vfnma_sf, sf, sf, sf, sf, dvx_host_fma_sf(-a, b, c))
-DVX_MAP3(207, 2, vfnma_df, df, df, df, df, dvx_host_fma_df(-a, b, c))
+DVX_MAP3(206, 1, vfnma_sf, sf, sf, sf, sf, dvx_host_fnma_sf(a, b, c))
+DVX_MAP3(207, 2, vfnma_df, df, df, df, df, dvx_host_fnma_df(a, b, c))
 
 /* vfmin(a, b): The lesser of a and b; a where they are equal; NaN where either is. */
 DVX_MAP2(208, 1, vfmin_sf, sf, sf, sf, (dvx_hw)dvx_host_less_sf(b, a) | (dvx_hw)(b != b))

@@ -36,6 +36,9 @@ DVX_FN dvx_hsf dvx_host_fma_sf(dvx_hsf a, dvx_hsf b, dvx_hsf c) { return (dvx_hs
 DVX_FN dvx_hdf dvx_host_fma_df(dvx_hdf a, dvx_hdf b, dvx_hdf c) { return (dvx_hdf){DVX_LIST64(DVX_FUSED_f64)}; }
 #endif
 
+DVX_FN dvx_hsf dvx_host_fnma_sf(dvx_hsf a, dvx_hsf b, dvx_hsf c) { return dvx_host_fma_sf(-a, b, c); }
+DVX_FN dvx_hdf dvx_host_fnma_df(dvx_hdf a, dvx_hdf b, dvx_hdf c) { return dvx_host_fma_df(-a, b, c); }
+
 #define DVX_ROOT_f32(j) __builtin_sqrtf(a[j])
 #define DVX_ROOT_f64(j) __builtin_sqrt(a[j])
 DVX_FN dvx_hsf dvx_host_sqrt_sf(dvx_hsf a) { return (dvx_hsf){DVX_LIST32(DVX_ROOT_f32)}; }

@@ -59,6 +59,8 @@ typedef short dvx_x86_8h DVX_VECTOR(16);
 typedef _Float16 dvx_x86_hf DVX_VECTOR(DVX_HOST_BYTES / 2);
 #define DVX_X86_FMA_SF(a, b, c) __builtin_elementwise_fma(a, b, c)
 #define DVX_X86_FMA_DF(a, b, c) __builtin_elementwise_fma(a, b, c)
+#define DVX_X86_FNMA_SF(a, b, c) __builtin_elementwise_fma(-(a), b, c)
+#define DVX_X86_FNMA_DF(a, b, c) __builtin_elementwise_fma(-(a), b, c)
 #define DVX_X86_SQRT_SF(a) __builtin_elementwise_sqrt(a)
 #define DVX_X86_SQRT_DF(a) __builtin_elementwise_sqrt(a)
 #define DVX_X86_FLOOR(T, a) __builtin_elementwise_floor(a)
@@ -92,6 +94,8 @@ typedef _Float16 dvx_x86_hf DVX_VECTOR(DVX_HOST_BYTES / 2);
 #if DVX_HOST_BYTES == 64
 #define DVX_X86_FMA_SF(a, b, c) __builtin_ia32_vfmaddps512_mask(a, b, c, DVX_X86_M16, 4)
 #define DVX_X86_FMA_DF(a, b, c) __builtin_ia32_vfmaddpd512_mask(a, b, c, DVX_X86_M8, 4)
+#define DVX_X86_FNMA_SF(a, b, c) __builtin_ia32_vfnmaddps512_mask(a, b, c, DVX_X86_M16, 4)
+#define DVX_X86_FNMA_DF(a, b, c) __builtin_ia32_vfnmaddpd512_mask(a, b, c, DVX_X86_M8, 4)
 #define DVX_X86_SQRT_SF(a) __builtin_ia32_sqrtps512_mask(a, (dvx_hsf){0}, DVX_X86_M16, 4)
 #define DVX_X86_SQRT_DF(a) __builtin_ia32_sqrtpd512_mask(a, (dvx_hdf){0}, DVX_X86_M8, 4)
 #define DVX_X86_ROUND_sf(a, how) __builtin_ia32_rndscaleps_mask(a, how, (dvx_hsf){0}, DVX_X86_M16, 4)
@@ -116,6 +120,8 @@ typedef _Float16 dvx_x86_hf DVX_VECTOR(DVX_HOST_BYTES / 2);
 #elif DVX_HOST_BYTES == 32
 #define DVX_X86_FMA_SF(a, b, c) __builtin_ia32_vfmaddps256(a, b, c)
 #define DVX_X86_FMA_DF(a, b, c) __builtin_ia32_vfmaddpd256(a, b, c)
+#define DVX_X86_FNMA_SF(a, b, c) __builtin_ia32_vfnmaddps256(a, b, c)
+#define DVX_X86_FNMA_DF(a, b, c) __builtin_ia32_vfnmaddpd256(a, b, c)
 #define DVX_X86_SQRT_SF(a) __builtin_ia32_sqrtps256(a)
 #define DVX_X86_SQRT_DF(a) __builtin_ia32_sqrtpd256(a)
 #define DVX_X86_ROUND_sf(a, how) __builtin_ia32_roundps256(a, how)
@@ -131,6 +137,8 @@ typedef _Float16 dvx_x86_hf DVX_VECTOR(DVX_HOST_BYTES / 2);
 #else
 #define DVX_X86_FMA_SF(a, b, c) __builtin_ia32_vfmaddps(a, b, c)
 #define DVX_X86_FMA_DF(a, b, c) __builtin_ia32_vfmaddpd(a, b, c)
+#define DVX_X86_FNMA_SF(a, b, c) __builtin_ia32_vfnmaddps(a, b, c)
+#define DVX_X86_FNMA_DF(a, b, c) __builtin_ia32_vfnmaddpd(a, b, c)
 #define DVX_X86_SQRT_SF(a) __builtin_ia32_sqrtps(a)
 #define DVX_X86_SQRT_DF(a) __builtin_ia32_sqrtpd(a)
 #define DVX_X86_ROUND_sf(a, how) __builtin_ia32_roundps(a, how)
@@ -157,8 +165,11 @@ DVX_FN dvx_hw dvx_host_mux(dvx_hw m, dvx_hw a, dvx_hw b)
 DVX_FN int dvx_host_any(dvx_hw m) { return DVX_X86_MASK(m) != 0; }
 DVX_FN int dvx_host_all(dvx_hw m) { return DVX_X86_MASK(~m) == 0; }
 
+/* fma: a * b + c; fnma: c - a * b; both rounded once. */
 DVX_FN dvx_hsf dvx_host_fma_sf(dvx_hsf a, dvx_hsf b, dvx_hsf c) { return DVX_X86_FMA_SF(a, b, c); }
 DVX_FN dvx_hdf dvx_host_fma_df(dvx_hdf a, dvx_hdf b, dvx_hdf c) { return DVX_X86_FMA_DF(a, b, c); }
+DVX_FN dvx_hsf dvx_host_fnma_sf(dvx_hsf a, dvx_hsf b, dvx_hsf c) { return DVX_X86_FNMA_SF(a, b, c); }
+DVX_FN dvx_hdf dvx_host_fnma_df(dvx_hdf a, dvx_hdf b, dvx_hdf c) { return DVX_X86_FNMA_DF(a, b, c); }
 DVX_FN dvx_hsf dvx_host_sqrt_sf(dvx_hsf a) { return DVX_X86_SQRT_SF(a); }
 DVX_FN dvx_hdf dvx_host_sqrt_df(dvx_hdf a) { return DVX_X86_SQRT_DF(a); }
 DVX_FN dvx_hsf dvx_host_floor_sf(dvx_hsf a) { return DVX_X86_FLOOR(sf, a); }

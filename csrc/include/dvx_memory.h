@@ -63,152 +63,119 @@
             dvx_host_store_##HOST((dvx_e##HOST *)(p + i * DVX_STEP_##T), m.p[i], (dvx_h##HOST)v.p[i]); \
     }
 
-/* Lane j of a piece in memory, for the functions below. A lane that is off reads our zero, which needs no branch. */
+/* Lane j of a piece in memory, for the shapes below. A lane that is off reads our zero, which needs no branch.
+   The offsets of piece i are a piece, or two where the lanes are narrower than offsets. */
 #define DVX_AT_STRIDE(j) row[(j) * stride]
 #define DVX_AT_STRIDE_IF(j) *(m.p[i][j] ? row + (j) * stride : &zero)
 #define DVX_TO_STRIDE(j) row[(j) * stride] = x[j];
 #define DVX_TO_STRIDE_IF(j) if (m.p[i][j]) row[(j) * stride] = x[j];
+#define DVX_OFFSETS(R) (offsets.p + i * (2 * DVX_PIECES / DVX_PIECES_##R))
 #define DVX_OFFSET(j) at[(j) / (DVX_HOST_LANES / 2)][(j) % (DVX_HOST_LANES / 2)]
 #define DVX_AT_OFFSET_IF(j) *(m.p[i][j] ? p + DVX_OFFSET(j) : &zero)
 #define DVX_TO_OFFSET_IF(j) if (m.p[i][j]) p[DVX_OFFSET(j)] = x[j];
 
-/* Element by element. The offsets of piece i are a piece, or two where the lanes are narrower than offsets. */
-#define DVX_ELEMENTWISE(M, R) \
-    DVX_FN dvx_##R dvx_strided_##M(const dvx_e##M *p, int64_t stride) \
+#define DVX_LOAD_STRIDED(ROW, REGS, NAME, M, R) \
+    DVX_FN dvx_##R dvx_##NAME(const dvx_e##M *p, int64_t stride) \
     { \
         dvx_##R r; \
+        DVX_TICK(ROW, REGS); \
         for (int i = 0; i < DVX_PIECES_##R; i++) { \
             const dvx_e##M *row = p + i * DVX_STEP_##R * stride; \
             r.p[i] = dvx_up_##M((dvx_m##M){DVX_LIST_##R(DVX_AT_STRIDE)}); \
         } \
         return r; \
-    } \
-    DVX_FN dvx_##R dvx_strided_if_##M(dvx_q q, const dvx_e##M *p, int64_t stride) \
+    }
+#define DVX_LOAD_ELEMENTS_MASKED(ROW, REGS, NAME, M, R, PARAMETERS, STRIDE) \
+    DVX_FN dvx_##R dvx_##NAME PARAMETERS \
     { \
         static const dvx_e##M zero = 0; \
         const __typeof__(DVX_MASKS_##R(q)) m = DVX_MASKS_##R(q); \
+        const int64_t stride = STRIDE; \
         dvx_##R r; \
+        DVX_TICK(ROW, REGS); \
         for (int i = 0; i < DVX_PIECES_##R; i++) { \
             const dvx_e##M *row = p + i * DVX_STEP_##R * stride; \
             r.p[i] = dvx_up_##M((dvx_m##M){DVX_LIST_##R(DVX_AT_STRIDE_IF)}); \
         } \
         return r; \
-    } \
-    DVX_FN dvx_##R dvx_gather_##M(dvx_q q, const dvx_e##M *p, dvx_d offsets) \
+    }
+#define DVX_LOAD_STRIDED_MASKED(ROW, REGS, NAME, M, R) \
+    DVX_LOAD_ELEMENTS_MASKED(ROW, REGS, NAME, M, R, (dvx_q q, const dvx_e##M *p, int64_t step), step)
+#define DVX_LOAD_NARROW_MASKED(ROW, REGS, NAME, M, R) \
+    DVX_LOAD_ELEMENTS_MASKED(ROW, REGS, NAME, M, R, (dvx_q q, const dvx_e##M *p), 1)
+#define DVX_GATHER(ROW, REGS, NAME, M, R) \
+    DVX_FN dvx_##R dvx_##NAME(dvx_q q, const dvx_e##M *p, dvx_d offsets) \
     { \
         static const dvx_e##M zero = 0; \
         const __typeof__(DVX_MASKS_##R(q)) m = DVX_MASKS_##R(q); \
         dvx_##R r; \
+        DVX_TICK(ROW, REGS); \
         for (int i = 0; i < DVX_PIECES_##R; i++) { \
-            const dvx_hd *at = offsets.p + i * (2 * DVX_PIECES / DVX_PIECES_##R); \
+            const dvx_hd *at = DVX_OFFSETS(R); \
             r.p[i] = dvx_up_##M((dvx_m##M){DVX_LIST_##R(DVX_AT_OFFSET_IF)}); \
         } \
         return r; \
-    } \
-    DVX_FN void dvx_to_strided_##M(dvx_e##M *p, int64_t stride, dvx_##R v) \
+    }
+
+#define DVX_STORE_STRIDED(ROW, REGS, NAME, M, R) \
+    DVX_FN void dvx_##NAME(dvx_e##M *p, int64_t stride, dvx_##R v) \
     { \
+        DVX_TICK(ROW, REGS); \
         for (int i = 0; i < DVX_PIECES_##R; i++) { \
             dvx_e##M *row = p + i * DVX_STEP_##R * stride; \
             const dvx_m##M x = dvx_down_##M(v.p[i]); \
             DVX_EACH_##R(DVX_TO_STRIDE) \
         } \
-    } \
-    DVX_FN void dvx_to_strided_if_##M(dvx_q q, dvx_e##M *p, int64_t stride, dvx_##R v) \
+    }
+#define DVX_STORE_ELEMENTS_MASKED(ROW, REGS, NAME, M, R, PARAMETERS, STRIDE) \
+    DVX_FN void dvx_##NAME PARAMETERS \
     { \
         const __typeof__(DVX_MASKS_##R(q)) m = DVX_MASKS_##R(q); \
+        const int64_t stride = STRIDE; \
+        DVX_TICK(ROW, REGS); \
         for (int i = 0; i < DVX_PIECES_##R; i++) { \
             dvx_e##M *row = p + i * DVX_STEP_##R * stride; \
             const dvx_m##M x = dvx_down_##M(v.p[i]); \
             DVX_EACH_##R(DVX_TO_STRIDE_IF) \
         } \
-    } \
-    DVX_FN void dvx_scatter_##M(dvx_q q, dvx_e##M *p, dvx_d offsets, dvx_##R v) \
+    }
+#define DVX_STORE_STRIDED_MASKED(ROW, REGS, NAME, M, R) \
+    DVX_STORE_ELEMENTS_MASKED(ROW, REGS, NAME, M, R, (dvx_q q, dvx_e##M *p, int64_t step, dvx_##R v), step)
+#define DVX_STORE_NARROW_MASKED(ROW, REGS, NAME, M, R) \
+    DVX_STORE_ELEMENTS_MASKED(ROW, REGS, NAME, M, R, (dvx_q q, dvx_e##M *p, dvx_##R v), 1)
+#define DVX_SCATTER(ROW, REGS, NAME, M, R) \
+    DVX_FN void dvx_##NAME(dvx_q q, dvx_e##M *p, dvx_d offsets, dvx_##R v) \
     { \
         const __typeof__(DVX_MASKS_##R(q)) m = DVX_MASKS_##R(q); \
+        DVX_TICK(ROW, REGS); \
         for (int i = 0; i < DVX_PIECES_##R; i++) { \
-            const dvx_hd *at = offsets.p + i * (2 * DVX_PIECES / DVX_PIECES_##R); \
+            const dvx_hd *at = DVX_OFFSETS(R); \
             const dvx_m##M x = dvx_down_##M(v.p[i]); \
             DVX_EACH_##R(DVX_TO_OFFSET_IF) \
-        } \
-    } \
-    DVX_FN void dvx_accumulate_##M(dvx_q q, dvx_e##M *p, dvx_d offsets, dvx_##R v) \
-    { \
-        const __typeof__(DVX_MASKS_##R(q)) m = DVX_MASKS_##R(q); \
-        for (int i = 0; i < DVX_PIECES_##R; i++) { \
-            const dvx_hd *at = offsets.p + i * (2 * DVX_PIECES / DVX_PIECES_##R); \
-            for (int j = 0; j < DVX_STEP_##R; j++) \
-                if (m.p[i][j]) \
-                    p[DVX_OFFSET(j)] = dvx_plus_##M(p[DVX_OFFSET(j)], v.p[i][j]); \
         } \
     }
 
 /* A memory element plus a lane, as a memory element. */
-#define DVX_PLUS_FLOAT(M) \
-    DVX_FN dvx_e##M dvx_plus_##M(dvx_e##M x, dvx_e##M lane) { return x + lane; }
-#define DVX_PLUS_INT(M) \
-    DVX_FN dvx_e##M dvx_plus_##M(dvx_e##M x, int64_t lane) { return (dvx_e##M)((uint64_t)x + (uint64_t)lane); }
-#define DVX_PLUS_HALF(M) \
-    DVX_FN dvx_e##M dvx_plus_##M(dvx_e##M x, float lane) \
-    { \
-        return dvx_down_##M(dvx_up_##M((dvx_m##M){x}) + lane)[0]; \
-    }
-DVX_PLUS_FLOAT(sf)
-DVX_PLUS_FLOAT(df)
-DVX_PLUS_INT(w)
-DVX_PLUS_INT(d)
-DVX_PLUS_INT(h)
-DVX_PLUS_INT(b)
-DVX_PLUS_INT(ub)
-DVX_PLUS_HALF(hf)
-DVX_PLUS_HALF(bf)
-
-DVX_ELEMENTWISE(sf, sf)
-DVX_ELEMENTWISE(df, df)
-DVX_ELEMENTWISE(w, w)
-DVX_ELEMENTWISE(d, d)
-DVX_ELEMENTWISE(h, w)
-DVX_ELEMENTWISE(b, w)
-DVX_ELEMENTWISE(ub, w)
-DVX_ELEMENTWISE(hf, sf)
-DVX_ELEMENTWISE(bf, sf)
-
-#define DVX_LOAD_STRIDED(ROW, REGS, NAME, M, R) \
-    DVX_FN dvx_##R dvx_##NAME(const dvx_e##M *p, int64_t stride) { DVX_TICK(ROW, REGS); return dvx_strided_##M(p, stride); }
-#define DVX_LOAD_STRIDED_MASKED(ROW, REGS, NAME, M, R) \
-    DVX_FN dvx_##R dvx_##NAME(dvx_q q, const dvx_e##M *p, int64_t stride) \
-    { \
-        DVX_TICK(ROW, REGS); \
-        return dvx_strided_if_##M(q, p, stride); \
-    }
-#define DVX_LOAD_NARROW_MASKED(ROW, REGS, NAME, M, R) \
-    DVX_FN dvx_##R dvx_##NAME(dvx_q q, const dvx_e##M *p) { DVX_TICK(ROW, REGS); return dvx_strided_if_##M(q, p, 1); }
-#define DVX_GATHER(ROW, REGS, NAME, M, R) \
-    DVX_FN dvx_##R dvx_##NAME(dvx_q q, const dvx_e##M *p, dvx_d offsets) \
-    { \
-        DVX_TICK(ROW, REGS); \
-        return dvx_gather_##M(q, p, offsets); \
-    }
-#define DVX_STORE_STRIDED(ROW, REGS, NAME, M, R) \
-    DVX_FN void dvx_##NAME(dvx_e##M *p, int64_t stride, dvx_##R v) { DVX_TICK(ROW, REGS); dvx_to_strided_##M(p, stride, v); }
-#define DVX_STORE_STRIDED_MASKED(ROW, REGS, NAME, M, R) \
-    DVX_FN void dvx_##NAME(dvx_q q, dvx_e##M *p, int64_t stride, dvx_##R v) \
-    { \
-        DVX_TICK(ROW, REGS); \
-        dvx_to_strided_if_##M(q, p, stride, v); \
-    }
-#define DVX_STORE_NARROW_MASKED(ROW, REGS, NAME, M, R) \
-    DVX_FN void dvx_##NAME(dvx_q q, dvx_e##M *p, dvx_##R v) { DVX_TICK(ROW, REGS); dvx_to_strided_if_##M(q, p, 1, v); }
-#define DVX_SCATTER(ROW, REGS, NAME, M, R) \
-    DVX_FN void dvx_##NAME(dvx_q q, dvx_e##M *p, dvx_d offsets, dvx_##R v) \
-    { \
-        DVX_TICK(ROW, REGS); \
-        dvx_scatter_##M(q, p, offsets, v); \
-    }
+#define DVX_PLUS_sf(e, lane) ((e) + (lane))
+#define DVX_PLUS_df(e, lane) ((e) + (lane))
+#define DVX_PLUS_w(e, lane) ((dvx_ew)((uint32_t)(e) + (uint32_t)(lane)))
+#define DVX_PLUS_d(e, lane) ((dvx_ed)((uint64_t)(e) + (uint64_t)(lane)))
+#define DVX_PLUS_h(e, lane) ((dvx_eh)((uint32_t)(e) + (uint32_t)(lane)))
+#define DVX_PLUS_b(e, lane) ((dvx_eb)((uint32_t)(e) + (uint32_t)(lane)))
+#define DVX_PLUS_ub(e, lane) ((dvx_eub)((uint32_t)(e) + (uint32_t)(lane)))
+#define DVX_PLUS_hf(e, lane) (dvx_down_hf(dvx_up_hf((dvx_mhf){e}) + (lane))[0])
+#define DVX_PLUS_bf(e, lane) (dvx_down_bf(dvx_up_bf((dvx_mbf){e}) + (lane))[0])
 #define DVX_SCATTER_ADD(ROW, REGS, NAME, M, R) \
     DVX_FN void dvx_##NAME(dvx_q q, dvx_e##M *p, dvx_d offsets, dvx_##R v) \
     { \
+        const __typeof__(DVX_MASKS_##R(q)) m = DVX_MASKS_##R(q); \
         DVX_TICK(ROW, REGS); \
-        dvx_accumulate_##M(q, p, offsets, v); \
+        for (int i = 0; i < DVX_PIECES_##R; i++) { \
+            const dvx_hd *at = DVX_OFFSETS(R); \
+            for (int j = 0; j < DVX_STEP_##R; j++) \
+                if (m.p[i][j]) \
+                    p[DVX_OFFSET(j)] = DVX_PLUS_##M(p[DVX_OFFSET(j)], v.p[i][j]); \
+        } \
     }
 
 #endif

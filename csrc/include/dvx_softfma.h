@@ -57,8 +57,10 @@ DVX_FN double dvx_pack(unsigned __int128 mantissa, int exponent, int negative)
 
 static inline __attribute__((unused)) double dvx_fma_f64(double a, double b, double c)
 {
-    if (a - a != 0 || b - b != 0 || c - c != 0 || a == 0 || b == 0)
+    if (a - a != 0 || b - b != 0 || a == 0 || b == 0)
         return a * b + c;
+    if (c - c != 0)
+        return c;
     const dvx_unpacked x = dvx_unpack(a), y = dvx_unpack(b), z = dvx_unpack(c);
     const int negative = x.negative ^ y.negative;
     unsigned __int128 product = (unsigned __int128)x.mantissa * y.mantissa << 3; /* below 2^109 */

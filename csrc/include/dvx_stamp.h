@@ -165,21 +165,6 @@
 #define DVX_REDUCE_df DVX_REDUCE64
 #define DVX_REDUCE_d DVX_REDUCE64
 
-/* Interleave, rotate, permute. FIRST: the first piece of the interleaved pair. */
-#define DVX_ZIP(ROW, REGS, NAME, T, FIRST) \
-    DVX_FN dvx_##T dvx_##NAME(dvx_##T a, dvx_##T b) \
-    { \
-        dvx_##T r; \
-        DVX_TICK(ROW, REGS); \
-        for (int i = 0; i < DVX_PIECES_##T; i++) \
-            r.p[i] = dvx_zip_piece_##T(a, b, (FIRST) + i); \
-        return r; \
-    }
-#define DVX_ROTATE(ROW, REGS, NAME, T) \
-    DVX_FN dvx_##T dvx_##NAME(dvx_##T a, int32_t k) { DVX_TICK(ROW, REGS); return dvx_rotate_##T(a, k); }
-#define DVX_PERMUTE(ROW, REGS, NAME, T) \
-    DVX_FN dvx_##T dvx_##NAME(dvx_##T a, dvx_w index) { DVX_TICK(ROW, REGS); return dvx_permute_##T(a, index); }
-
 /* Whether some lane is set, whether all are. */
 DVX_FN int32_t dvx_any(dvx_q q)
 {

@@ -13,9 +13,9 @@ from ..index_expr import Dim
 from ..registry import lowering
 from ..tensor_ir import Load, Target
 from ..values import Graph, Value, preferred_strides
-from .view import diagonal_of, slice_bounds, whole_buffer, wrap_index
+from .view import diagonal_of, restrided, slice_bounds, wrap_index
 
-__all__ = ["concatenate", "copied", "store_view"]
+__all__ = ["common_dtype", "concatenate", "copied", "store_view"]
 
 aten = torch.ops.aten
 _ORDER = ("bool", "u8", "i8", "i16", "i32", "i64", "f16", "bf16", "f32", "f64")
@@ -38,7 +38,7 @@ def concatenate(g: Graph, parts: list[Value], dim: int) -> Value:
 
 
 @functools.cache
-def _common_dtype(dtypes: frozenset[str]) -> str:
+def common_dtype(dtypes: frozenset[str]) -> str:
     from ..registry import DTYPES, TORCH_DTYPES
 
     return DTYPES[functools.reduce(torch.promote_types, (TORCH_DTYPES[d] for d in sorted(dtypes, key=_ORDER.index)))]
@@ -46,7 +46,7 @@ def _common_dtype(dtypes: frozenset[str]) -> str:
 
 @lowering(aten.cat.default, aten.concat.default)
 def cat(g: Graph, tensors, dim: int = 0) -> Value:
-    dtype = _common_dtype(frozenset(t.dtype for t in tensors))
+    dtype = common_dtype(frozenset(t.dtype for t in tensors))
     parts = [g.cast(t, dtype) for t in tensors if t.sizes != (0,)]  # torch skips 1-d empty tensors whatever the rank
     return concatenate(g, parts, dim) if parts else g.cast(tensors[0], dtype)
 
@@ -93,9 +93,9 @@ def diagonal_scatter(g: Graph, x: Value, source: Value, offset: int = 0, dim1: i
 
 @lowering(aten.as_strided_scatter.default)
 def as_strided_scatter(g: Graph, x: Value, source: Value, sizes, strides, storage_offset: Dim | None = None) -> Value:
-    whole_buffer(x)
+    _, offset = restrided(x, sizes, strides, storage_offset)
     base = copied(g, x)
-    store_view(g, source, base._with(tuple(sizes), Load(base.expr.buffer, storage_offset or 0, tuple(strides))))
+    store_view(g, source, base._with(tuple(sizes), Load(base.expr.buffer, offset, tuple(strides))))
     return base
 
 
@@ -120,7 +120,7 @@ def diagonal_backward(g: Graph, grad: Value, sizes, offset: int, dim1: int, dim2
 
 @lowering(aten.block_diag.default)
 def block_diag(g: Graph, tensors) -> Value:
-    dtype = _common_dtype(frozenset(t.dtype for t in tensors))
+    dtype = common_dtype(frozenset(t.dtype for t in tensors))
     blocks = [t.reshape([1] * (2 - t.rank) + list(t.sizes)) if t.rank < 2 else t for t in tensors]
     base = _zeros(g, dtype, (sum((b.sizes[0] for b in blocks), 0), sum((b.sizes[1] for b in blocks), 0)))
     row = column = 0

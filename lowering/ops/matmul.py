@@ -14,15 +14,15 @@ aten = torch.ops.aten
 
 
 def matrix_product(g: Graph, a: Value, b: Value) -> Value:
-    """a[batch…, m, k] times b[batch…, k, n]; the batch sizes are equal."""
+    """a[batch…, m, k] times b[batch…, k, n], of equal batch sizes; half types give their sums in f32, not yet rounded."""
     if a.dtype == "bool" or a.dtype != b.dtype:
         raise Unsupported(f"matrix products need two operands of one numeric dtype, got {a.dtype} and {b.dtype}")
-    sizes, depth = (*a.sizes[:-1], b.sizes[-1]), a.sizes[-1]
+    sizes, depth, dtype = (*a.sizes[:-1], b.sizes[-1]), a.sizes[-1], accumulator_dtype(a.dtype)
     if depth == 0:
-        return g.constant(0, a.dtype, sizes)
+        return g.constant(0, dtype, sizes)
     if depth == 1:
-        return g.map("mul", a.expand(sizes), b.expand(sizes))
-    return g.template("gemm", [a, b], [(a.dtype, sizes, None)], GemmParams(depth))[0]
+        return g.map("mul", g.cast(a, dtype).expand(sizes), g.cast(b, dtype).expand(sizes))
+    return g.template("gemm", [a, b], [(dtype, sizes, None)], GemmParams(depth))[0]
 
 
 def _scaled(g: Graph, value: Value, factor) -> Value:
@@ -32,17 +32,16 @@ def _scaled(g: Graph, value: Value, factor) -> Value:
 
 
 def _plus_product(g: Graph, bias: Value, product: Value, beta, alpha) -> Value:
-    """beta * bias + alpha * product, computed in the accumulator's dtype; a bias with beta 0 is not read."""
-    dtype, wide = product.dtype, accumulator_dtype(product.dtype)
-    result = _scaled(g, g.cast(product, wide), alpha)
+    """beta * bias + alpha * product, rounded to bias's dtype at the end; a bias with beta 0 is not read."""
+    result = _scaled(g, product, alpha)
     if beta != 0:
-        result = g.map("add", result, _scaled(g, g.cast(bias, wide), beta))
-    return g.cast(result, dtype)
+        result = g.map("add", result, _scaled(g, g.cast(bias, product.dtype), beta))
+    return g.cast(result, bias.dtype)
 
 
 @lowering(aten.mm.default, aten.bmm.default)
 def mm(g, a, b):
-    return matrix_product(g, a, b)
+    return g.cast(matrix_product(g, a, b), a.dtype)
 
 
 @lowering(aten.addmm.default, aten.baddbmm.default)
@@ -57,7 +56,7 @@ def addbmm(g, bias, a, b, *, beta=1, alpha=1):
 
 @lowering(aten.mv.default)
 def mv(g, a, x):
-    return matrix_product(g, a, x.unsqueeze(1)).squeeze([1])
+    return g.cast(matrix_product(g, a, x.unsqueeze(1)).squeeze([1]), a.dtype)
 
 
 @lowering(aten.addmv.default)

@@ -12,7 +12,7 @@ from ..registry import lowering
 from ..tensor_ir import Load, contiguous_strides
 from ..values import Graph, Unsupported, Value
 
-__all__ = ["diagonal_of", "slice_bounds", "wrap_index"]
+__all__ = ["diagonal_of", "restrided", "slice_bounds", "wrap_index"]
 
 aten = torch.ops.aten
 _NO_END = 2**31  # slice ends from here on mean "to the end"
@@ -119,7 +119,8 @@ def unbind(g: Graph, x: Value, dim: int = 0) -> list[Value]:
 
 @lowering(aten.unfold.default, aten.unfold_copy.default)
 def unfold(g: Graph, x: Value, dim: int, size: int, step: int) -> Value:
-    x = x if x.rank else x.unsqueeze(0)
+    if x.rank == 0:
+        return x.unsqueeze(0).expand([size])
     dim %= x.rank
     count = floordiv(x.sizes[dim] - size, step) + 1
     matrix = [[int(k == d) for k in range(x.rank + 1)] for d in range(x.rank)]
@@ -146,21 +147,27 @@ def diagonal(g: Graph, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) 
 
 @lowering(aten.as_strided.default, aten.as_strided_copy.default, note="only on a tensor that is a whole row-major buffer")
 def as_strided(g: Graph, x: Value, sizes, strides, storage_offset: Dim | None = None) -> Value:
-    load = whole_buffer(x)
-    return x._with(tuple(sizes), Load(load.buffer, storage_offset or 0, tuple(strides)))
+    load, offset = restrided(x, sizes, strides, storage_offset)
+    return x._with(tuple(sizes), Load(load.buffer, offset, tuple(strides)))
 
 
-def whole_buffer(x: Value) -> Load:
-    """The Load behind a value that is all of a row-major buffer, whose memory as_strided may address.
+def restrided(x: Value, sizes, strides, storage_offset: Dim | None) -> tuple[Load, Dim]:
+    """The Load of the row-major buffer that `x` is all of, and the offset in it at which as_strided's arguments begin.
 
     Raises:
-        Unsupported: the value is computed, or a view.
+        Unsupported: the value is computed, or a view, or the arguments reach elements of the storage that the value does not have.
     """
-    load = x.expr
+    load, described = x.expr, f"a tensor of sizes [{', '.join(map(render, x.sizes))}]"
     is_whole = isinstance(load, Load) and load.guard is None and load.offset == 0 and load.strides == contiguous_strides(x.sizes)
     if not is_whole or load.buffer.strides != contiguous_strides(load.buffer.sizes) or product(load.buffer.sizes) != x.numel:
-        raise Unsupported(f"as_strided on a view or a computed value of sizes [{', '.join(map(render, x.sizes))}]: its memory layout is not eager's")
-    return load
+        raise Unsupported(f"as_strided on {described} that is a view or is computed where it is read: it has not eager's memory layout")
+    begin = x.graph.storage_offsets.get(load.buffer, 0)
+    offset = 0 if storage_offset is None else storage_offset - begin
+    extent = offset + sum(((size - 1) * stride for size, stride in zip(sizes, strides)), 1)
+    is_known = isinstance(offset, int) and isinstance(extent, int) and isinstance(x.numel, int)
+    if 0 not in sizes and (not is_known or offset < 0 or extent > x.numel):
+        raise Unsupported(f"as_strided from {render(offset)} to {render(extent)} reaches storage outside of {described}")
+    return load, offset
 
 
 @lowering(aten.flip.default)

@@ -1,0 +1,142 @@
+"""python -m accel {explain, coverage, profile, machines, cache, doctor}."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from .errors import AccelError
+
+__all__ = ["load_target", "main"]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the process's exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog="accel", description="Inspect what the accel backend of torch.compile does.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name, (summary, add_arguments, _) in COMMANDS.items():
+        add_arguments(commands.add_parser(name, help=summary, description=summary))
+    for name, summary in OWN_PARSERS.items():
+        commands.add_parser(name, help=summary, add_help=False)
+    if argv and argv[0] in OWN_PARSERS:
+        module = importlib.import_module(f".{argv[0]}", __package__)
+        return module.main(argv[1:]) or 0
+    arguments = parser.parse_args(argv)
+    try:
+        return COMMANDS[arguments.command][2](arguments) or 0
+    except AccelError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def load_target(target: str) -> tuple[Callable, tuple, dict]:
+    """What the function named by "path/to/file.py:function" returns, as (model, args, kwargs).
+
+    The function returns (model, inputs); inputs are a tuple or list of arguments, a dict of keyword arguments, or one tensor.
+
+    Raises:
+        AccelError: no such file or function, or it returns something else.
+    """
+    path, _, name = target.rpartition(":")
+    file = Path(path).resolve()
+    if not path or not file.is_file():
+        raise AccelError(f"accel: expected path/to/file.py:function, got {target!r}")
+    sys.path.insert(0, str(file.parent))
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = sys.modules[file.stem] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, name, None)):
+        raise AccelError(f"accel: {file} has no function {name!r}")
+    made = getattr(module, name)()
+    if not (isinstance(made, tuple) and len(made) == 2):
+        raise AccelError(f"accel: {target} must return (model, inputs), got {type(made).__name__}")
+    model, inputs = made
+    if isinstance(inputs, dict):
+        return model, (), inputs
+    return model, tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,), {}
+
+
+def _explain_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", help="path/to/file.py:function; the function returns (model, inputs)")
+    parser.add_argument("--machine", default="host", help="host, a preset or a TOML file (default: host)")
+    parser.add_argument("--dynamic", action="store_true", help="compile for symbolic sizes")
+    parser.add_argument("--freeze", action="store_true", help="take parameters as constants")
+    parser.add_argument("--train", action="store_true", help="compile for training (default: inference, without gradients)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument("--html", metavar="FILE", help="write a page")
+    parser.add_argument("--dot", metavar="FILE", help="write a graph for Graphviz")
+
+
+def _explain(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from . import explain
+
+    model, args, kwargs = load_target(arguments.target)
+    with torch.set_grad_enabled(arguments.train):
+        explained = explain(model, dynamic=arguments.dynamic or None, machine=arguments.machine, freeze=arguments.freeze)(*args, **kwargs)
+    if arguments.html:
+        explained.to_html(arguments.html)
+    if arguments.dot:
+        Path(arguments.dot).write_text(explained.to_dot())
+    print(explained.to_json() if arguments.json else explained)
+
+
+def _machines(arguments: argparse.Namespace) -> None:
+    from .csrc.machine import machines
+
+    for machine in machines().values():
+        print(
+            f"{machine.name:10}  {machine.vlen_bytes} B vectors ({machine.lanes} f32), {machine.n_vregs} registers, {machine.n_contexts or 'torch'} contexts, "
+            f"L1 {machine.l1_bytes // 1024} KB, L2 {machine.l2_bytes // 1024} KB, TCM {machine.tcm_bytes // 1024} KB, {machine.clock_mhz} MHz"
+        )
+
+
+def _cache_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dir", help="another directory than the default")
+    parser.add_argument("--clear", action="store_true", help="remove every entry")
+
+
+def _cache(arguments: argparse.Namespace) -> None:
+    from .runtime.cache import Cache
+
+    cache = Cache(arguments.dir)
+    if arguments.clear:
+        print(f"{cache.root}: removed {cache.clear()} entries")
+        return
+    entries = list(cache.entries())
+    print(f"{cache.root}: {len(entries)} entries, {sum(entry.n_bytes for entry in entries) / 1e6:.1f} MB")
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from .doctor import report
+
+    lines, is_healthy = report()
+    print("\n".join(lines))
+    return 0 if is_healthy else 1
+
+
+def _no_arguments(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+# command: (what it does, adds its arguments, runs it)
+COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
+    "explain": ("partitions, kernels, fallbacks with reasons, and coverage of a model", _explain_arguments, _explain),
+    "machines": ("the machines that code can be generated for", _no_arguments, _machines),
+    "cache": ("size of the kernel cache, or empty it", _cache_arguments, _cache),
+    "doctor": ("compiler, cache, threads and versions, and whether a small model compiles", _no_arguments, _doctor),
+}
+
+# Commands that read their own arguments: main(argv) of the module of that name.
+OWN_PARSERS = {
+    "coverage": "run test cases per operator and data type, and write the coverage matrix",
+    "profile": "executed instructions, cycles and energy of a model on a machine",
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

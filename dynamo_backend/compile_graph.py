@@ -1,0 +1,155 @@
+"""ATen graph -> callable: judge, partition, compile each partition, write the runner, tell what was done."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import fx
+
+from .dump import dump_graph
+from .errors import StrictError
+from .graph_runner import Runner, make_runner
+from .native import CompiledPartition, Compiler
+from .nodes import is_call
+from .normalize import normalize
+from .options import Options
+from .partition import Partition, Plan, plan
+from .source import op_name, source_line
+from .verdicts import judge_graph
+
+__all__ = ["CompiledGraph", "Compilation", "compile_graph"]
+
+logger = logging.getLogger("accel")
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledGraph:
+    """What became of one ATen graph.
+
+    Attributes:
+        name: "graph_<frame>_<recompile>_<kind>".
+        kind: "inference", "forward" or "backward".
+        graph: the normalized graph.
+        plan: partitions and fallbacks.
+        compiled: what each partition became; one that failed is missing.
+        failures: partitions that run in eager since they could not be compiled, with the reason.
+        runner: what runs the graph.
+        n_frozen: parameters that were taken as constants.
+    """
+
+    name: str
+    kind: str
+    graph: fx.Graph
+    plan: Plan
+    compiled: Mapping[Partition, CompiledPartition]
+    failures: Mapping[Partition, str]
+    runner: Runner
+    n_frozen: int = 0
+
+    @property
+    def fallbacks(self) -> dict[fx.Node, str]:
+        """Call nodes that run in eager, in graph order, with the reason."""
+        failed = {node: reason for partition, reason in self.failures.items() for node in partition.home}
+        return {node: reason for node in self.graph.nodes if (reason := self.plan.fallbacks.get(node) or failed.get(node)) is not None}
+
+    @property
+    def n_calls(self) -> int:
+        """Call nodes: what coverage counts."""
+        return sum(map(is_call, self.graph.nodes))
+
+
+@dataclasses.dataclass
+class Compilation:
+    """One call of the backend: what its graphs share. `observe` is told of every graph that was compiled."""
+
+    options: Options
+    compiler: Compiler
+    observe: Callable[[CompiledGraph], None] = lambda graph: None
+    has_fallbacks: bool = False
+
+
+def compile_graph(gm: fx.GraphModule, kind: str, compilation: Compilation, constants: Mapping[fx.Node, torch.Tensor] | None = None) -> Callable[[list], list]:
+    """The boxed callable that runs `gm`.
+
+    Args: kind: "inference", "forward" or "backward".   constants: placeholders whose tensors are bound for good (freeze).
+
+    Raises:
+        StrictError: `strict` is set and a node would run in eager.
+    """
+    options = compilation.options
+    normalize(gm)
+    verdicts = judge_graph(gm.graph, options, compilation.compiler.judge)
+    planned = plan(gm.graph, verdicts, options.min_partition_nodes)
+    if options.strict and planned.fallbacks:
+        raise StrictError(_strict_message(planned.fallbacks))
+    name = f"{_compile_name()}_{kind}"
+    compiled, failures = _compile_partitions(planned, name, compilation, kind, constants or {})
+    runner = make_runner(gm, planned, {partition: made.run for partition, made in compiled.items()})
+    result = CompiledGraph(name, kind, gm.graph, planned, compiled, failures, runner, len(constants or ()))
+    compilation.has_fallbacks |= bool(result.fallbacks)
+    compilation.observe(result)
+    if options.dump_dir is not None:
+        dump_graph(result, options.dump_dir)
+    return _boxed(runner)
+
+
+def _compile_name() -> str:
+    compile_id = torch._guards.CompileContext.current_compile_id()
+    return f"graph_{str(compile_id).replace('/', '_')}" if compile_id is not None else "graph"
+
+
+def _boxed(runner: Runner) -> Callable[[list], list]:
+    """A function of its own for this graph, marked as one that empties its list of arguments."""
+    run = runner.run
+
+    def call(args: list) -> list:
+        return run(args)
+
+    marked = call if not hasattr(run, "__dict__") else run
+    marked._boxed_call = True
+    return marked
+
+
+def _strict_message(fallbacks: Mapping[fx.Node, str]) -> str:
+    lines = [f"  {node.name} ({op_name(node)}) at {source_line(node) or 'an unknown line'}: {reason}" for node, reason in fallbacks.items()]
+    return f"accel: strict=True, and {len(lines)} node{'s' if len(lines) > 1 else ''} would run in eager:\n" + "\n".join(lines)
+
+
+def _compile_partitions(
+    planned: Plan, name: str, compilation: Compilation, kind: str, constants: Mapping[fx.Node, torch.Tensor]
+) -> tuple[dict[Partition, CompiledPartition], dict[Partition, str]]:
+    """Compile all partitions, side by side; those that fail are returned with the reason, or raised under `strict`."""
+    compiled: dict[Partition, CompiledPartition] = {}
+    failures: dict[Partition, str] = {}
+    exact = {output for partition in planned.partitions for output in partition.outputs}
+
+    def compile_one(partition: Partition) -> CompiledPartition:
+        from_eager = any(node.op == "call_function" and node not in exact for node in partition.inputs)
+        check_inputs = from_eager or (kind == "backward" and compilation.has_fallbacks)
+        label = f"{name}_{partition.id}"
+        return compilation.compiler.compile(partition, label, compilation.options, check_inputs=check_inputs, constants=constants)
+
+    lowerable = [partition for partition in planned.partitions if partition.nodes]
+    with ThreadPoolExecutor(max(1, min(len(lowerable), os.cpu_count() or 1))) as pool:
+        pending = {partition: pool.submit(compile_one, partition) for partition in lowerable}
+    for partition, future in pending.items():
+        error = future.exception()
+        if error is None:
+            compiled[partition] = future.result()
+            continue
+        if compilation.options.strict:
+            raise error
+        failures[partition] = f"not compiled: {type(error).__name__}: {error}"
+    _warn_of(failures, name)
+    return compiled, failures
+
+
+def _warn_of(failures: Mapping[Partition, str], name: str) -> None:
+    if failures:
+        reason = next(iter(failures.values()))
+        logger.warning("%s: %d of its partitions run in eager, since compiling failed; the first: %s", name, len(failures), reason)

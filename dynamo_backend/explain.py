@@ -1,0 +1,90 @@
+"""accel.explain: run a function once through the backend and tell what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .options import Options
+
+if TYPE_CHECKING:
+    from .native import Compiler
+    from .report import Explanation, GraphBreak
+
+__all__ = ["explain"]
+
+
+def explain(fn: Callable, *, dynamic: bool | None = None, mode: str | None = None, compiler: Compiler | None = None, **options: object) -> Callable[..., Explanation]:
+    """Compile `fn` and return what was done with it, as `torch._dynamo.explain` does: `explain(model)(*inputs)`.
+
+    Calls the compiled `fn` once with the given arguments, so what it mutates is mutated. Forgets what Dynamo has compiled so
+    far. Counted are *call nodes*: calls of operators in the ATen graphs, without getitem nodes and arithmetic on sizes.
+
+    Args:
+        fn: a module or function.   dynamic, mode, options: as for torch.compile.   compiler: what stands behind the
+            frontend; for tests.
+
+    Returns:
+        A callable that takes the arguments of `fn` and returns an Explanation.
+
+    Raises:
+        OptionError: an unknown mode or option, or a bad value.
+    """
+    parsed = Options.parse(options, mode)
+
+    def run(*args: object, **kwargs: object) -> Explanation:
+        return _explain(fn, parsed, dynamic, compiler, args, kwargs)
+
+    return run
+
+
+def _explain(fn: Callable, options: Options, dynamic: bool | None, compiler: Compiler | None, args: tuple, kwargs: dict) -> Explanation:
+    import torch
+    from torch._dynamo.exc import BackendCompilerFailed
+    from torch._functorch import config
+
+    from . import backend as accel_backend
+    from .backend import compile_module
+    from .compile_graph import Compilation
+    from .native import NativeCompiler
+    from .report import Explanation, report_graph
+
+    reports = []
+
+    def explaining(gm, example_inputs):
+        return compile_module(gm, example_inputs, Compilation(options, compiler or NativeCompiler(), lambda compiled: reports.append(report_graph(compiled))))
+
+    explaining._torchdynamo_orig_backend = accel_backend  # by this rnn.py knows that accel compiles
+    torch._dynamo.reset()
+    with config.patch(force_non_lazy_backward_lowering=True):  # else a backward graph is known only when backward() runs
+        try:
+            torch.compile(fn, backend=explaining, dynamic=dynamic)(*args, **kwargs)
+        except BackendCompilerFailed as error:
+            raise error.inner_exception from None
+    graph_breaks = _graph_breaks()
+    torch._dynamo.reset()
+    return Explanation(_name_of(fn), tuple(reports), graph_breaks)
+
+
+def _name_of(fn: Callable) -> str:
+    import torch
+
+    return f"{type(fn).__name__}.forward" if isinstance(fn, torch.nn.Module) else getattr(fn, "__qualname__", repr(fn))
+
+
+def _graph_breaks() -> tuple[GraphBreak, ...]:
+    """The breaks since Dynamo was last reset, each place once."""
+    from torch._dynamo.utils import graph_break_reasons
+
+    from .report import GraphBreak
+    from .source import innermost
+
+    breaks = [GraphBreak(_sentence(found.reason), innermost([(frame.filename, frame.lineno) for frame in found.user_stack])) for found in graph_break_reasons]
+    return tuple(dict.fromkeys(breaks))
+
+
+def _sentence(reason: str) -> str:
+    """Dynamo's reason without its hints and links: the first line, and the explanation if there is one."""
+    lines = [line.strip() for line in reason.strip().splitlines()]
+    explained = next((line.removeprefix("Explanation:").strip() for line in lines if line.startswith("Explanation:")), "")
+    return f"{lines[0]}: {explained}" if explained else lines[0] if lines else ""

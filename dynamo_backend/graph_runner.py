@@ -1,0 +1,151 @@
+"""Plan + compiled partitions -> one Python function that runs the graph.
+
+The function is straight-line text without a loop: it takes the arguments apart, calls partitions and eager ops in turn, drops
+every value after its last use, and returns the graph's outputs. A graph that is one partition is run by that partition's own
+function.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import fx
+
+from .partition import Partition, Plan
+
+__all__ = ["Runner", "make_runner"]
+
+Run = Callable[[list], Sequence]
+
+
+@dataclasses.dataclass(frozen=True)
+class Runner:
+    """How a graph is called.
+
+    Attributes:
+        run: callable (args: list) -> outputs; `args` is emptied.
+        text: the Python text of `run`; empty where the one partition is called as it is.
+    """
+
+    run: Run
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Line:
+    text: str
+    makes: tuple[fx.Node, ...]
+    reads: tuple[fx.Node, ...]
+
+
+def make_runner(gm: fx.GraphModule, plan: Plan, runs: Mapping[Partition, Run]) -> Runner:
+    """The function that runs `gm` by `plan`.
+
+    Args: runs: what calls a partition: (args: list) -> list of its outputs. A partition without one runs node by node in eager.
+    """
+    if (direct := _direct(gm.graph, plan, runs)) is not None:
+        return Runner(direct, "")
+    writer = _Writer(gm)
+    for node in gm.graph.nodes:
+        if node.op == "get_attr":
+            writer.names[_name(node)] = _attribute(gm, node.target)
+    for step in plan.steps:
+        writer.step(step, runs)
+    text = writer.text()
+    exec(compile(text, "<accel graph>", "exec"), writer.names)
+    return Runner(writer.names["run"], text)
+
+
+def _direct(graph: fx.Graph, plan: Plan, runs: Mapping[Partition, Run]) -> Run | None:
+    """The partition's own function, where the graph is that partition, argument by argument."""
+    if len(plan.steps) != 1 or plan.steps[0] not in runs:
+        return None
+    (partition,) = plan.steps
+    placeholders = tuple(node for node in graph.nodes if node.op == "placeholder")
+    (returned,) = graph.output_node().args
+    is_same = partition.inputs == placeholders and isinstance(returned, (list, tuple)) and tuple(returned) == partition.outputs
+    return runs[partition] if is_same else None
+
+
+def _attribute(gm: fx.GraphModule, path: str) -> object:
+    found = gm
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _name(node: fx.Node) -> str:
+    """The variable that holds the value of `node`; no global of the generated text starts alike."""
+    return f"v_{node.name}"
+
+
+class _Writer:
+    """Writes the text of `run` and collects the names that it refers to."""
+
+    def __init__(self, gm: fx.GraphModule):
+        self.names: dict[str, object] = {}
+        self._lines: list[_Line] = []
+        self._graph = gm.graph
+
+    def step(self, step: Partition | fx.Node, runs: Mapping[Partition, Run]) -> None:
+        """Write the call of a partition or of one node."""
+        if isinstance(step, fx.Node):
+            self._call(step)
+        elif step in runs:
+            self._call_partition(step, runs[step])
+        else:
+            for node in step.nodes:
+                self._call(node)
+
+    def _call_partition(self, partition: Partition, run: Run) -> None:
+        name = f"partition_{partition.id}"
+        self.names[name] = run
+        call = f"{name}([{', '.join(map(_name, partition.inputs))}])"
+        results = "".join(f"{_name(node)}, " for node in partition.outputs)
+        self._lines.append(_Line(f"{results}= {call}" if results else call, partition.outputs, partition.inputs))
+
+    def _call(self, node: fx.Node) -> None:
+        arguments = [self._format(value) for value in node.args]
+        arguments += [f"{key}={self._format(value)}" for key, value in node.kwargs.items()]
+        text = f"{_name(node)} = {self._constant(node.target)}({', '.join(arguments)})"
+        self._lines.append(_Line(text, (node,), tuple(node.all_input_nodes)))
+
+    def _format(self, value: object) -> str:
+        """`value` as Python text; what has no literal becomes a global."""
+        if isinstance(value, fx.Node):
+            return _name(value)
+        if value is None or isinstance(value, (bool, int, str)):
+            return repr(value)
+        if isinstance(value, (list, tuple)) and type(value).__name__ in ("list", "tuple", "immutable_list"):
+            items = "".join(f"{self._format(item)}, " for item in value)
+            return f"({items})" if isinstance(value, tuple) else f"[{items.removesuffix(', ')}]"
+        if isinstance(value, slice):
+            return f"slice({', '.join(self._format(part) for part in (value.start, value.stop, value.step))})"
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{key!r}: {self._format(item)}" for key, item in value.items()) + "}"
+        return self._constant(value)
+
+    def _constant(self, value: object) -> str:
+        name = f"constant_{len(self.names)}"
+        self.names[name] = value
+        return name
+
+    def text(self) -> str:
+        """The whole function, every variable dropped after its last use."""
+        placeholders = [node for node in self._graph.nodes if node.op == "placeholder"]
+        (returned,) = self._graph.output_node().args
+        kept = set(self._graph.output_node().all_input_nodes)
+        last_use = {node: index for index, line in enumerate(self._lines) for node in (*line.makes, *line.reads)}
+        body = [f"{''.join(f'{_name(node)}, ' for node in placeholders)} = args"] if placeholders else []
+        body.append("args.clear()")
+        for index, line in enumerate(self._lines):
+            body.append(line.text)
+            dropped = [_name(node) for node in dict.fromkeys((*line.makes, *line.reads)) if self._is_dropped(node, kept) and last_use[node] == index]
+            body += [f"del {', '.join(dropped)}"] if dropped else []
+        body.append(f"return {self._format(returned)}")
+        return "def run(args):\n" + "".join(f"    {line}\n" for line in body)
+
+    def _is_dropped(self, node: fx.Node, kept: set[fx.Node]) -> bool:
+        return node not in kept and node.op != "get_attr"
+

@@ -1,0 +1,69 @@
+"""The stages behind a partition, as the frontend sees them: judge a node, compile a partition.
+
+Everything between fx and machine code goes through a `Compiler`, so that tests can put another in its place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import fx
+
+from .lowering import Verdict, judge, lower_partition, registry
+from .options import Options
+from .partition import Partition
+from .runtime.build import build
+from .runtime.executor import Executor
+
+__all__ = ["CompiledPartition", "Compiler", "NativeCompiler"]
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledPartition:
+    """A partition that can be called.
+
+    Attributes:
+        run: callable (args: list) -> list of the partition's outputs; args are its inputs, and are emptied.
+        kernels: what explain says of each kernel: objects with `name`, `kind`, `nodes`, `flops`, `bytes`.
+        arena_bytes, naive_bytes: scratch memory as planned, and the sum of all buffers in it; None where sizes are symbolic.
+        texts: stage name -> its text, for `dump_dir`.
+    """
+
+    run: Callable[[list], Sequence]
+    kernels: tuple = ()
+    arena_bytes: int | None = 0
+    naive_bytes: int | None = 0
+    texts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+class Compiler(Protocol):
+    """What the frontend needs of lowering and runtime."""
+
+    def has_lowering(self, op: torch._ops.OpOverload) -> bool:
+        """Whether `op` is to reach the graph whole."""
+
+    def judge(self, node: fx.Node) -> Verdict:
+        """Whether `node` can be compiled, with the reason if not."""
+
+    def compile(self, partition: Partition, name: str, options: Options, *, check_inputs: bool, constants: Mapping[fx.Node, torch.Tensor]) -> CompiledPartition:
+        """The partition as a callable. `check_inputs`: strides of inputs may differ from their fake tensors'."""
+
+
+class NativeCompiler:
+    """lowering, then runtime."""
+
+    def has_lowering(self, op: torch._ops.OpOverload) -> bool:
+        return registry.find(op) is not None
+
+    def judge(self, node: fx.Node) -> Verdict:
+        return judge(node)
+
+    def compile(self, partition: Partition, name: str, options: Options, *, check_inputs: bool, constants: Mapping[fx.Node, torch.Tensor]) -> CompiledPartition:
+        lowered = lower_partition(partition.nodes, partition.inputs, partition.outputs, machine=options.machine, name=name)
+        bound = {index: constants[node] for index, node in enumerate(partition.inputs) if node in constants}
+        built = build(lowered.source, cache_dir=options.cache_dir)
+        executor = Executor(built, lowered.source, options.threads, check_inputs=check_inputs, constants=bound)
+        return CompiledPartition(executor.run, lowered.kernels, lowered.arena_bytes, lowered.naive_bytes, lowered.texts)

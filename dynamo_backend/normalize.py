@@ -1,0 +1,82 @@
+"""Which ops reach the partitioner: decompositions, and clean-ups of the graph that AOTAutograd hands over.
+
+An op with a lowering stays whole; every other op is decomposed where torch has a decomposition into core ops, or where
+WHOLE_IF_LOWERED says that its parts are better than eager.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import fx
+from torch._decomp import core_aten_decompositions, global_decomposition_table
+
+from .sizes import bind_symbols
+
+__all__ = ["PASSES", "decompositions", "normalize"]
+
+aten = torch.ops.aten
+
+# Core ops, so left whole by torch's own list. Without a lowering of their own their parts may still have one.
+WHOLE_IF_LOWERED = (
+    aten._softmax.default, aten._log_softmax.default, aten.native_layer_norm.default, aten.native_layer_norm_backward.default,
+    aten.native_group_norm.default, aten.native_group_norm_backward.default, aten._native_batch_norm_legit.default,
+    aten._native_batch_norm_legit.no_stats, aten._native_batch_norm_legit_functional.default, aten._native_batch_norm_legit_no_training.default,
+    aten.native_batch_norm_backward.default, aten.gelu.default, aten.gelu_backward.default, aten.silu.default, aten.silu_backward.default,
+    aten.sigmoid_backward.default, aten.tanh_backward.default, aten.addmm.default, aten.baddbmm.default, aten.elu.default,
+    aten.leaky_relu.default, aten.hardtanh.default, aten.embedding.default, aten.embedding_dense_backward.default,
+    aten._adaptive_avg_pool2d.default, aten.relu.default, aten.expm1.default, aten.log1p.default,
+)  # fmt: skip
+
+# Never taken apart: they draw from torch's generator, and eager's stream must be kept.
+DRAWS = (aten.native_dropout.default, aten.bernoulli.default, aten.bernoulli.p, aten.rand_like.default, aten.randn_like.default, aten.rrelu_with_noise_functional.default)
+
+# In training its backward reads the logsumexp of the whole op, which the decomposition does not make.
+WHOLE_IN_TRAINING = (aten._scaled_dot_product_flash_attention_for_cpu.default,)
+
+
+def decompositions(has_lowering: Callable[[torch._ops.OpOverload], bool], *, training: bool, excluded: frozenset[str] = frozenset()) -> dict:
+    """overload -> decomposition, for AOTAutograd.
+
+    Args: has_lowering: ops that stay whole.   training: a backward graph will be asked for.
+        excluded: names of ops ("aten.mul" or "aten.mul.Tensor") that the user wants whole, in eager.
+    """
+    table = dict(core_aten_decompositions())
+    table |= {op: global_decomposition_table["post_autograd"][op] for op in WHOLE_IF_LOWERED if op in global_decomposition_table["post_autograd"]}
+    whole = {*DRAWS, *(WHOLE_IN_TRAINING if training else ())}
+    return {op: decomposition for op, decomposition in table.items() if op not in whole and not has_lowering(op) and not _is_named(op, excluded)}
+
+
+def _is_named(op: torch._ops.OpOverload, names: frozenset[str]) -> bool:
+    return bool(names) and not names.isdisjoint((str(op), str(op).rpartition(".")[0]))
+
+
+def _drop_unused(gm: fx.GraphModule) -> None:
+    gm.graph.eliminate_dead_code()
+
+
+def _drop_aliases(gm: fx.GraphModule) -> None:
+    """Read through detach and alias. The graph's own results stay apart: autograd tells them apart."""
+    for node in gm.graph.nodes:
+        if node.target in (aten.detach.default, aten.alias.default):
+            node.replace_all_uses_with(node.args[0], delete_user_cb=lambda user: user.op != "output")
+
+
+def _read_sizes(gm: fx.GraphModule) -> None:
+    bind_symbols(gm.graph)
+
+
+# (name, function, what breaks without it or elsewhere)
+PASSES: tuple[tuple[str, Callable[[fx.GraphModule], None], str], ...] = (
+    ("drop aliases", _drop_aliases, "before `drop unused`, which removes what is no longer read; chains of detach would count as work"),
+    ("drop unused", _drop_unused, "an unused node would ask for sizes and for a place in a partition"),
+    ("read sizes", _read_sizes, "last: a partition can be handed a symbolic size only if a node of the graph carries it"),
+)
+
+
+def normalize(gm: fx.GraphModule) -> fx.GraphModule:
+    """Run PASSES over the ATen graph, in place."""
+    for _, change, _ in PASSES:
+        change(gm)
+    return gm

@@ -1,0 +1,151 @@
+"""Reading at computed positions: gather, advanced indexing, index_select, take.
+
+ATen -> a Gather expression; out-of-range positions raise IndexError at run time as eager does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from ..index_expr import Dim, render
+from ..registry import lowering
+from ..values import Graph, Unsupported, Value, broadcast_sizes
+from .join import common_dtype
+
+__all__ = ["Indexed", "indexed_dims", "ranked"]
+
+aten = torch.ops.aten
+
+
+def ranked(x: Value) -> Value:
+    """`x` with at least one dim."""
+    return x if x.rank else x.unsqueeze(0)
+
+
+@lowering(aten.gather.default)
+def gather(g: Graph, x: Value, dim: int, index: Value, *, sparse_grad: bool = False) -> Value:
+    if x.rank == 0 or index.rank == 0:
+        return gather(g, ranked(x), 0, ranked(index)).reshape(index.sizes)
+    dim %= x.rank
+    return g.gather(x, [(dim, index)], index.sizes, [None if d == dim else d for d in range(x.rank)])
+
+
+@lowering(aten.index_select.default)
+def index_select(g: Graph, x: Value, dim: int, index: Value) -> Value:
+    source, index = ranked(x), ranked(index)
+    dim %= source.rank
+    sizes = (*source.sizes[:dim], index.sizes[0], *source.sizes[dim + 1:])
+    along = index.reshape([index.sizes[0], *[1] * (source.rank - dim - 1)])
+    result = g.gather(source, [(dim, along)], sizes, [None if d == dim else d for d in range(source.rank)])
+    return result if x.rank else result.reshape(())
+
+
+@lowering(aten.take.default)
+def take(g: Graph, x: Value, index: Value) -> Value:
+    return g.gather(x.reshape([x.numel]), [(0, index)], index.sizes, [None])
+
+
+@dataclasses.dataclass(frozen=True)
+class Indexed:
+    """Advanced indexing as gather and scatter take it.
+
+    Attributes:
+        sizes: of the result.   indices: (dim, index over the broadcast dims, lifted to their place in `sizes`).
+        position: per dim of the indexed tensor its place in `sizes`, None where an index tensor stands.
+    """
+
+    sizes: tuple[Dim, ...]
+    indices: tuple[tuple[int, Value], ...]
+    position: tuple[int | None, ...]
+
+
+def indexed_dims(x: Value, indices) -> Indexed:
+    """Where the dims of x[indices] come from, by numpy's rules; None stands for a whole dim.
+
+    Raises:
+        Unsupported: a boolean mask, whose count depends on data.
+    """
+    chosen = [(d, i) for d, i in enumerate(indices) if i is not None]
+    for _, index in chosen:
+        if index.dtype in ("bool", "u8"):
+            raise Unsupported(f"data-dependent shape: the index is a mask of sizes [{', '.join(map(render, index.sizes))}]")
+    shared = broadcast_sizes(*(i.sizes for _, i in chosen))
+    dims = [d for d, _ in chosen]
+    is_adjacent = dims == list(range(dims[0], dims[0] + len(dims)))
+    kept = [d for d in range(x.rank) if d not in dims]
+    place = dims[0] if is_adjacent else 0
+    before, after = kept[:place], kept[place:]
+    sizes = (*(x.sizes[d] for d in before), *shared, *(x.sizes[d] for d in after))
+    where = {d: k for k, d in enumerate(before)} | {d: len(before) + len(shared) + k for k, d in enumerate(after)}
+    lifted = tuple((d, i.reshape([*i.sizes, *[1] * len(after)])) for d, i in chosen)
+    return Indexed(sizes, lifted, tuple(where.get(d) for d in range(x.rank)))
+
+
+@lowering(aten.index.Tensor, aten._unsafe_index.Tensor, note="boolean masks stay eager: their result's size depends on data")
+def index(g: Graph, x: Value, indices) -> Value:
+    if all(i is None for i in indices):
+        return x
+    found = indexed_dims(x, indices)
+    return g.gather(x, found.indices, found.sizes, found.position)
+
+
+@lowering(aten._unsafe_masked_index.default)
+def unsafe_masked_index(g: Graph, x: Value, mask: Value, indices, fill) -> Value:
+    found = indexed_dims(x, indices)
+    taken = g.gather(x, found.indices, found.sizes, found.position, guard=mask)
+    return taken.where(mask, fill)
+
+
+def _search_size(sequence: Value) -> int:
+    size = sequence.sizes[-1]
+    if not isinstance(size, int):
+        raise Unsupported(f"binary search in a sequence of symbolic size {render(size)}")
+    return size
+
+
+def binary_search(g: Graph, sequence: Value, value: Value, right: bool, sorter: Value | None = None) -> Value:
+    """Number of elements of `sequence` (along its last dim) that are < value, or <= value with `right`; one probe per bit of its size."""
+    size = _search_size(sequence)
+    batch = range(sequence.rank - 1)
+    position = g.constant(0, "i64", value.sizes)
+    for step in (1 << bit for bit in reversed(range(size.bit_length()))):
+        candidate = g.realize(position) + step
+        is_inside = candidate <= size
+        probe = candidate - 1
+        if sorter is not None:
+            probe = g.gather(sorter, [(sorter.rank - 1, probe)], value.sizes, [*batch, None], guard=is_inside)
+        element = g.gather(sequence, [(sequence.rank - 1, probe)], value.sizes, [*batch, None], guard=is_inside)
+        is_before = ~(element > value) if right else ~(element >= value)
+        position = candidate.where(is_inside & is_before, position)
+    return position
+
+
+def _searched(g: Graph, sequence: Value, value: Value, out_int32: bool, right: bool, side: str | None, sorter: Value | None) -> Value:
+    right = side == "right" if side is not None else right
+    dtype = common_dtype(frozenset((sequence.dtype, value.dtype)))
+    if sequence.rank > 1 and value.rank != sequence.rank:
+        raise Unsupported(f"searchsorted of a {value.rank}-d value in {sequence.rank}-d sequences")
+    position = binary_search(g, g.cast(sequence, dtype), g.cast(value, dtype), right, sorter)
+    return g.cast(position, "i32" if out_int32 else "i64")
+
+
+@lowering(aten.searchsorted.Tensor)
+def searchsorted(g: Graph, sequence: Value, value: Value, *, out_int32: bool = False, right: bool = False, side=None, sorter: Value | None = None) -> Value:
+    return _searched(g, sequence, value, out_int32, right, side, sorter)
+
+
+@lowering(aten.searchsorted.Scalar)
+def searchsorted_scalar(g: Graph, sequence: Value, value, *, out_int32: bool = False, right: bool = False, side=None, sorter: Value | None = None) -> Value:
+    return _searched(g, sequence, g.constant(value, sequence.dtype), out_int32, right, side, sorter)
+
+
+@lowering(aten.bucketize.Tensor)
+def bucketize(g: Graph, value: Value, boundaries: Value, *, out_int32: bool = False, right: bool = False) -> Value:
+    return _searched(g, boundaries, value, out_int32, right, None, None)
+
+
+@lowering(aten.bucketize.Scalar)
+def bucketize_scalar(g: Graph, value, boundaries: Value, *, out_int32: bool = False, right: bool = False) -> Value:
+    return _searched(g, boundaries, g.constant(value, boundaries.dtype), out_int32, right, None, None)

@@ -1,0 +1,26 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def fresh_dynamo(request):
+    """Every test starts with nothing compiled: Dynamo keeps what it compiled per code object, and stops after 8 variants."""
+    import sys
+
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is not None:
+        dynamo.reset()
+    return
+
+
+@pytest.fixture
+def update_golden(request) -> bool:
+    """Whether golden files are to be written instead of compared."""
+    return request.config.getoption("--update-golden")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--update-golden", action="store_true", help="write golden files anew")
