@@ -300,7 +300,7 @@ _CONVERT_ROWS = (
     _convert("sf.df", _ROUNDS, "narrow", "__builtin_convertvector(a, dvx_h2sf)", lambda s, a: a.astype(s.dtype)),
     _convert("d.w", "a, sign-extended.", "widen", "__builtin_convertvector(a, dvx_hd)", lambda s, a: a.astype(s.dtype),
              laws=("vcvt_w_d(vcvt_d_w(a)) == a",)),
-    _convert("w.d", "The low half of a.", "narrow", "__builtin_convertvector(a, dvx_h2w)", lambda s, a: a.astype(s.dtype)),
+    _convert("w.d", "The low half of a.", "narrow", "dvx_cut_w(a)", lambda s, a: a.astype(s.dtype)),
     Row("vrndhf", ("sf",), "a:T", "T", "a rounded to fp16, to nearest even.", "map",
         lambda s, a: a.astype(np.float16).astype(np.float32), "MPY", "convert", lane="dvx_up_hf(dvx_down_hf(a))", latency=2, lane_pj=0.3,
         laws=("vrndhf(vrndhf(a)) == vrndhf(a)",), like="HVX v68 vcvt(hf,sf) and back"),

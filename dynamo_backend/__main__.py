@@ -90,10 +90,9 @@ def _machines(arguments: argparse.Namespace) -> None:
     from .csrc.machine import machines
 
     for machine in machines().values():
-        print(
-            f"{machine.name:10}  {machine.vlen_bytes} B vectors ({machine.lanes} f32), {machine.n_vregs} registers, {machine.n_contexts or 'torch'} contexts, "
-            f"L1 {machine.l1_bytes // 1024} KB, L2 {machine.l2_bytes // 1024} KB, TCM {machine.tcm_bytes // 1024} KB, {machine.clock_mhz} MHz"
-        )
+        core = f"{machine.vlen_bytes} B vectors ({machine.lanes} f32), {machine.n_vregs} registers, {machine.n_contexts or 'torch'} contexts"
+        memory = f"L1 {machine.l1_bytes // 1024} KB, L2 {machine.l2_bytes // 1024} KB, TCM {machine.tcm_bytes // 1024} KB"
+        print(f"{machine.name:10}  {core}, {memory}, {machine.clock_mhz} MHz")
 
 
 def _cache_arguments(parser: argparse.ArgumentParser) -> None:

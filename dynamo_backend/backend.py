@@ -38,17 +38,25 @@ def compile_module(gm: torch.fx.GraphModule, example_inputs: Sequence, compilati
     from torch._functorch.partitioners import min_cut_rematerialization_partition
 
     from .compile_graph import compile_graph
+    from .freeze import find_constants, guard_constants
     from .normalize import decompositions
 
     training = torch.is_grad_enabled() and any(isinstance(value, torch.Tensor) and value.requires_grad for value in example_inputs)
+    is_frozen = compilation.options.freeze and not training
+    if is_frozen:
+        guard_constants(gm)
 
     def compiler_of(kind: str) -> Callable:
         return lambda graph_module, _: compile_graph(graph_module, kind, compilation)
 
+    def compile_inference(graph_module: torch.fx.GraphModule, _: Sequence) -> Callable:
+        constants = find_constants(graph_module, example_inputs) if is_frozen else {}
+        return compile_graph(graph_module, "inference", compilation, constants)
+
     compile_aot = aot_autograd(
         fw_compiler=compiler_of("forward"),
         bw_compiler=compiler_of("backward"),
-        inference_compiler=compiler_of("inference"),
+        inference_compiler=compile_inference,
         partition_fn=min_cut_rematerialization_partition,
         decompositions=decompositions(compilation.compiler.has_lowering, training=training, excluded=compilation.options.fallback_ops),
         keep_inference_input_mutations=True,

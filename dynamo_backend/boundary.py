@@ -23,6 +23,10 @@ __all__ = ["Boundary", "boundary"]
 
 aten = torch.ops.aten
 
+Readers = Mapping[fx.Node, set[int | str]]  # of a node, itself or through views
+Places = Mapping[fx.Node, int | fx.Node]
+Nodes = tuple[fx.Node, ...]
+
 EAGER, RETURNED = "eager", "returned"  # readers that are no group: fallbacks, and the caller or Python that asks for a size
 
 # Views that keep every element of a dense tensor, each once: their result is dense too.
@@ -44,13 +48,13 @@ class Boundary:
         eager_reasons: native free nodes that count as fallbacks, since nothing but fallbacks reads them.
     """
 
-    nodes: Mapping[int, tuple[fx.Node, ...]]
-    home: Mapping[int, tuple[fx.Node, ...]]
-    inputs: Mapping[int, tuple[fx.Node, ...]]
-    outputs: Mapping[int, tuple[fx.Node, ...]]
-    python: tuple[fx.Node, ...]
+    nodes: Mapping[int, Nodes]
+    home: Mapping[int, Nodes]
+    inputs: Mapping[int, Nodes]
+    outputs: Mapping[int, Nodes]
+    python: Nodes
     waits: tuple[tuple[int | fx.Node, int | fx.Node], ...]
-    places: Mapping[fx.Node, int | fx.Node]
+    places: Places
     eager_reasons: Mapping[fx.Node, str]
 
     def place(self, node: fx.Node) -> int | fx.Node:
@@ -70,7 +74,7 @@ def boundary(graph: fx.Graph, depends: Dependence, group_of: Mapping[fx.Node, in
     symbols = symbol_sources(graph)
     inputs = {group: _inputs(inside, symbols, position) for group, inside in nodes.items()}
     outputs = {group: _outputs(group, inside, places, written, readers) for group, inside in nodes.items()}
-    home, eager_reasons = _homes(graph, depends, nodes, places, readers)
+    home, eager_reasons = _homes(graph, depends, nodes, readers)
     for group in home.keys() - nodes.keys():  # views of inputs and nothing else: a partition without a kernel
         nodes[group] = inputs[group] = outputs[group] = ()
     return Boundary(nodes, home, inputs, outputs, python, _waits(inputs, python, places), places, eager_reasons)
@@ -92,7 +96,7 @@ def _readers(graph: fx.Graph, depends: Dependence, group_of: Mapping[fx.Node, in
     return readers
 
 
-def _written_views(graph: fx.Graph, depends: Dependence, group_of: Mapping[fx.Node, int], readers: Mapping[fx.Node, set[int | str]]) -> dict[fx.Node, int]:
+def _written_views(graph: fx.Graph, depends: Dependence, group_of: Mapping[fx.Node, int], readers: Readers) -> dict[fx.Node, int]:
     """Views that their base's group writes as a tensor of their own: nothing else of that base is read outside the group."""
     read_directly: dict[fx.Node, tuple[fx.Node, ...]] = {}
     for node in reversed(graph.nodes):
@@ -124,7 +128,7 @@ def _rearranges(view: fx.Node, base: fx.Node) -> bool:
     return True
 
 
-def _group_nodes(depends: Dependence, places: Mapping[fx.Node, int | fx.Node], position: Mapping[fx.Node, int]) -> dict[int, tuple[fx.Node, ...]]:
+def _group_nodes(depends: Dependence, places: Places, position: Mapping[fx.Node, int]) -> dict[int, Nodes]:
     """Per group the nodes made there and a copy of every view and constant that they read."""
     groups: dict[int, set[fx.Node]] = defaultdict(set)
     for node, place in places.items():
@@ -141,7 +145,7 @@ def _group_nodes(depends: Dependence, places: Mapping[fx.Node, int | fx.Node], p
     return {group: tuple(sorted(groups[group], key=position.__getitem__)) for group in sorted(groups)}
 
 
-def _python_nodes(graph: fx.Graph, depends: Dependence, places: Mapping[fx.Node, int | fx.Node]) -> tuple[fx.Node, ...]:
+def _python_nodes(graph: fx.Graph, depends: Dependence, places: Places) -> Nodes:
     """Fallbacks with their getitems, and the free nodes that they, the caller or another such node read."""
     run: set[fx.Node] = set()
     for node in reversed(graph.nodes):
@@ -163,7 +167,7 @@ def _is_symbol(node: fx.Node) -> bool:
     return isinstance(value, torch.SymInt) and value.node.expr.is_symbol
 
 
-def _inputs(inside: tuple[fx.Node, ...], symbols: Mapping[sympy.Symbol, fx.Node], position: Mapping[fx.Node, int]) -> tuple[fx.Node, ...]:
+def _inputs(inside: Nodes, symbols: Mapping[sympy.Symbol, fx.Node], position: Mapping[fx.Node, int]) -> Nodes:
     """Tensors read from outside, then the nodes that carry the sizes, each in graph order."""
     members = set(inside)
     read = {source for node in inside for source in node.all_input_nodes if source not in members}
@@ -173,25 +177,21 @@ def _inputs(inside: tuple[fx.Node, ...], symbols: Mapping[sympy.Symbol, fx.Node]
     return (*sorted(tensors, key=position.__getitem__), *sorted(sizes, key=position.__getitem__))
 
 
-def _outputs(
-    group: int, inside: tuple[fx.Node, ...], places: Mapping[fx.Node, int | fx.Node], written: Mapping[fx.Node, int], readers: Mapping[fx.Node, set]
-) -> tuple[fx.Node, ...]:
+def _outputs(group: int, inside: Nodes, places: Places, written: Mapping[fx.Node, int], readers: Readers) -> Nodes:
     """Tensors read outside the group, and the arguments that the group writes to."""
     replaced = {_base(view, places) for view, holder in written.items() if holder == group}
     made = [node for node in inside if places.get(node) == group and tensor_value(node) is not None]
     return tuple(node for node in made if node in written or written_arguments(node) or (node not in replaced and readers[node] - {group}))
 
 
-def _base(view: fx.Node, places: Mapping[fx.Node, int | fx.Node]) -> fx.Node:
+def _base(view: fx.Node, places: Places) -> fx.Node:
     node = view.args[0]
     while node not in places:
         node = node.args[0]
     return node
 
 
-def _homes(
-    graph: fx.Graph, depends: Dependence, nodes: Mapping[int, tuple[fx.Node, ...]], places: Mapping[fx.Node, int | fx.Node], readers: Mapping[fx.Node, set]
-) -> tuple[dict[int, tuple[fx.Node, ...]], dict[fx.Node, str]]:
+def _homes(graph: fx.Graph, depends: Dependence, nodes: Mapping[int, Nodes], readers: Readers) -> tuple[dict[int, Nodes], dict[fx.Node, str]]:
     """Per group the call nodes that count as its own, and the free nodes that count as fallbacks."""
     first_group: dict[fx.Node, int] = {}
     for group in sorted(nodes):
@@ -215,8 +215,6 @@ def _homes(
     return {group: tuple(found) for group, found in home.items()}, reasons
 
 
-def _waits(
-    inputs: Mapping[int, tuple[fx.Node, ...]], python: Iterable[fx.Node], places: Mapping[fx.Node, int | fx.Node]
-) -> tuple[tuple[int | fx.Node, int | fx.Node], ...]:
+def _waits(inputs: Mapping[int, Nodes], python: Iterable[fx.Node], places: Places) -> tuple[tuple[int | fx.Node, int | fx.Node], ...]:
     needs = [(node, node.all_input_nodes) for node in python] + list(inputs.items())
     return tuple((places[source], place) for place, sources in needs for source in sources if source in places)

@@ -6,13 +6,14 @@ import dataclasses
 import logging
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import fx
 
 from .dump import dump_graph
-from .errors import StrictError
+from .errors import CompileError, StrictError
+from .freeze import fold_constants
 from .graph_runner import Runner, make_runner
 from .native import CompiledPartition, Compiler
 from .nodes import is_call
@@ -23,6 +24,8 @@ from .source import op_name, source_line
 from .verdicts import judge_graph
 
 __all__ = ["CompiledGraph", "Compilation", "compile_graph"]
+
+Constants = Mapping[fx.Node, torch.Tensor]
 
 logger = logging.getLogger("accel")
 
@@ -73,7 +76,7 @@ class Compilation:
     has_fallbacks: bool = False
 
 
-def compile_graph(gm: fx.GraphModule, kind: str, compilation: Compilation, constants: Mapping[fx.Node, torch.Tensor] | None = None) -> Callable[[list], list]:
+def compile_graph(gm: fx.GraphModule, kind: str, compilation: Compilation, constants: Constants | None = None) -> Callable[[list], list]:
     """The boxed callable that runs `gm`.
 
     Args: kind: "inference", "forward" or "backward".   constants: placeholders whose tensors are bound for good (freeze).
@@ -83,14 +86,15 @@ def compile_graph(gm: fx.GraphModule, kind: str, compilation: Compilation, const
     """
     options = compilation.options
     normalize(gm)
+    constants = fold_constants(gm, constants) if constants else {}
     verdicts = judge_graph(gm.graph, options, compilation.compiler.judge)
     planned = plan(gm.graph, verdicts, options.min_partition_nodes)
     if options.strict and planned.fallbacks:
         raise StrictError(_strict_message(planned.fallbacks))
     name = f"{_compile_name()}_{kind}"
-    compiled, failures = _compile_partitions(planned, name, compilation, kind, constants or {})
-    runner = make_runner(gm, planned, {partition: made.run for partition, made in compiled.items()})
-    result = CompiledGraph(name, kind, gm.graph, planned, compiled, failures, runner, len(constants or ()))
+    compiled, failures = _compile_partitions(planned, name, compilation, kind, constants)
+    runner = make_runner(gm, planned, {partition: made.run for partition, made in compiled.items()}, constants)
+    result = CompiledGraph(name, kind, gm.graph, planned, compiled, failures, runner, len(constants))
     compilation.has_fallbacks |= bool(result.fallbacks)
     compilation.observe(result)
     if options.dump_dir is not None:
@@ -121,32 +125,40 @@ def _strict_message(fallbacks: Mapping[fx.Node, str]) -> str:
 
 
 def _compile_partitions(
-    planned: Plan, name: str, compilation: Compilation, kind: str, constants: Mapping[fx.Node, torch.Tensor]
+    planned: Plan, name: str, compilation: Compilation, kind: str, constants: Constants
 ) -> tuple[dict[Partition, CompiledPartition], dict[Partition, str]]:
-    """Compile all partitions, side by side; those that fail are returned with the reason, or raised under `strict`."""
+    """Lower the partitions in turn and build them side by side; those that fail are returned with the reason, or raised under `strict`."""
     compiled: dict[Partition, CompiledPartition] = {}
     failures: dict[Partition, str] = {}
-    exact = {output for partition in planned.partitions for output in partition.outputs}
-
-    def compile_one(partition: Partition) -> CompiledPartition:
-        from_eager = any(node.op == "call_function" and node not in exact for node in partition.inputs)
-        check_inputs = from_eager or (kind == "backward" and compilation.has_fallbacks)
-        label = f"{name}_{partition.id}"
-        return compilation.compiler.compile(partition, label, compilation.options, check_inputs=check_inputs, constants=constants)
-
-    lowerable = [partition for partition in planned.partitions if partition.nodes]
-    with ThreadPoolExecutor(max(1, min(len(lowerable), os.cpu_count() or 1))) as pool:
-        pending = {partition: pool.submit(compile_one, partition) for partition in lowerable}
-    for partition, future in pending.items():
-        error = future.exception()
+    for partition, result in _start(planned, name, compilation, kind, constants).items():
+        error = result.exception()
         if error is None:
-            compiled[partition] = future.result()
+            compiled[partition] = result.result()
             continue
-        if compilation.options.strict:
-            raise error
         failures[partition] = f"not compiled: {type(error).__name__}: {error}"
+        logger.info("%s_%d", name, partition.id, exc_info=error)
+        if compilation.options.strict:
+            raise CompileError(f"accel: strict=True, and partition {partition.id} of {name} was {failures[partition]}") from error
     _warn_of(failures, name)
     return compiled, failures
+
+
+def _start(planned: Plan, name: str, compilation: Compilation, kind: str, constants: Constants) -> dict[Partition, Future]:
+    exact = {output for partition in planned.partitions for output in partition.outputs}
+    results: dict[Partition, Future] = {}
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for partition in filter(lambda partition: partition.nodes, planned.partitions):
+            from_eager = any(node.op == "call_function" and node not in exact for node in partition.inputs)
+            check_inputs = from_eager or (kind == "backward" and compilation.has_fallbacks)
+            label = f"{name}_{partition.id}"
+            try:
+                build = compilation.compiler.lower(partition, label, compilation.options, check_inputs=check_inputs, constants=constants)
+            except Exception as error:  # any fault of ours leaves the partition to eager
+                results[partition] = Future()
+                results[partition].set_exception(error)
+            else:
+                results[partition] = pool.submit(build)
+    return results
 
 
 def _warn_of(failures: Mapping[Partition, str], name: str) -> None:

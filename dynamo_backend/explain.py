@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .options import Options
@@ -11,18 +11,16 @@ if TYPE_CHECKING:
     from .native import Compiler
     from .report import Explanation, GraphBreak
 
-__all__ = ["explain"]
+__all__ = ["explain", "explain_call"]
 
 
-def explain(fn: Callable, *, dynamic: bool | None = None, mode: str | None = None, compiler: Compiler | None = None, **options: object) -> Callable[..., Explanation]:
+def explain(fn: Callable, *, dynamic: bool | None = None, mode: str | None = None, **options: object) -> Callable[..., Explanation]:
     """Compile `fn` and return what was done with it, as `torch._dynamo.explain` does: `explain(model)(*inputs)`.
 
     Calls the compiled `fn` once with the given arguments, so what it mutates is mutated. Forgets what Dynamo has compiled so
     far. Counted are *call nodes*: calls of operators in the ATen graphs, without getitem nodes and arithmetic on sizes.
 
-    Args:
-        fn: a module or function.   dynamic, mode, options: as for torch.compile.   compiler: what stands behind the
-            frontend; for tests.
+    Args: fn: a module or function.   dynamic, mode, options: as for torch.compile.
 
     Returns:
         A callable that takes the arguments of `fn` and returns an Explanation.
@@ -33,12 +31,15 @@ def explain(fn: Callable, *, dynamic: bool | None = None, mode: str | None = Non
     parsed = Options.parse(options, mode)
 
     def run(*args: object, **kwargs: object) -> Explanation:
-        return _explain(fn, parsed, dynamic, compiler, args, kwargs)
+        return explain_call(fn, args, kwargs, parsed, dynamic)
 
     return run
 
 
-def _explain(fn: Callable, options: Options, dynamic: bool | None, compiler: Compiler | None, args: tuple, kwargs: dict) -> Explanation:
+def explain_call(
+    fn: Callable, args: Sequence, kwargs: Mapping[str, object], options: Options, dynamic: bool | None = None, compiler: Compiler | None = None
+) -> Explanation:
+    """`explain` with its options checked. `compiler` stands behind the frontend; None for our own."""
     import torch
     from torch._dynamo.exc import BackendCompilerFailed
     from torch._functorch import config
@@ -50,9 +51,10 @@ def _explain(fn: Callable, options: Options, dynamic: bool | None, compiler: Com
     from .report import Explanation, report_graph
 
     reports = []
+    compilation = (options, compiler or NativeCompiler(), lambda compiled: reports.append(report_graph(compiled)))
 
     def explaining(gm, example_inputs):
-        return compile_module(gm, example_inputs, Compilation(options, compiler or NativeCompiler(), lambda compiled: reports.append(report_graph(compiled))))
+        return compile_module(gm, example_inputs, Compilation(*compilation))
 
     explaining._torchdynamo_orig_backend = accel_backend  # by this rnn.py knows that accel compiles
     torch._dynamo.reset()
@@ -79,8 +81,8 @@ def _graph_breaks() -> tuple[GraphBreak, ...]:
     from .report import GraphBreak
     from .source import innermost
 
-    breaks = [GraphBreak(_sentence(found.reason), innermost([(frame.filename, frame.lineno) for frame in found.user_stack])) for found in graph_break_reasons]
-    return tuple(dict.fromkeys(breaks))
+    places = [innermost([(frame.filename, frame.lineno) for frame in found.user_stack]) for found in graph_break_reasons]
+    return tuple(dict.fromkeys(GraphBreak(_sentence(found.reason), place) for found, place in zip(graph_break_reasons, places)))
 
 
 def _sentence(reason: str) -> str:

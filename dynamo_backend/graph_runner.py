@@ -8,7 +8,7 @@ function.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from torch import fx
 
@@ -39,14 +39,16 @@ class _Line:
     reads: tuple[fx.Node, ...]
 
 
-def make_runner(gm: fx.GraphModule, plan: Plan, runs: Mapping[Partition, Run]) -> Runner:
+def make_runner(gm: fx.GraphModule, plan: Plan, runs: Mapping[Partition, Run], bound: Container[fx.Node] = ()) -> Runner:
     """The function that runs `gm` by `plan`.
 
-    Args: runs: what calls a partition: (args: list) -> list of its outputs. A partition without one runs node by node in eager.
+    Args:
+        runs: what calls a partition: (args: list) -> list of its outputs. A partition without one runs node by node in eager.
+        bound: inputs of partitions that `runs` hold for good; they are no arguments.
     """
-    if (direct := _direct(gm.graph, plan, runs)) is not None:
+    if not bound and (direct := _direct(gm.graph, plan, runs)) is not None:
         return Runner(direct, "")
-    writer = _Writer(gm)
+    writer = _Writer(gm, bound)
     for node in gm.graph.nodes:
         if node.op == "get_attr":
             writer.names[_name(node)] = _attribute(gm, node.target)
@@ -83,8 +85,9 @@ def _name(node: fx.Node) -> str:
 class _Writer:
     """Writes the text of `run` and collects the names that it refers to."""
 
-    def __init__(self, gm: fx.GraphModule):
+    def __init__(self, gm: fx.GraphModule, bound: Container[fx.Node]):
         self.names: dict[str, object] = {}
+        self._bound = bound
         self._lines: list[_Line] = []
         self._graph = gm.graph
 
@@ -101,9 +104,10 @@ class _Writer:
     def _call_partition(self, partition: Partition, run: Run) -> None:
         name = f"partition_{partition.id}"
         self.names[name] = run
-        call = f"{name}([{', '.join(map(_name, partition.inputs))}])"
+        arguments = tuple(node for node in partition.inputs if node not in self._bound)
+        call = f"{name}([{', '.join(map(_name, arguments))}])"
         results = "".join(f"{_name(node)}, " for node in partition.outputs)
-        self._lines.append(_Line(f"{results}= {call}" if results else call, partition.outputs, partition.inputs))
+        self._lines.append(_Line(f"{results}= {call}" if results else call, partition.outputs, arguments))
 
     def _call(self, node: fx.Node) -> None:
         arguments = [self._format(value) for value in node.args]

@@ -48,8 +48,13 @@ class Compiler(Protocol):
     def judge(self, node: fx.Node) -> Verdict:
         """Whether `node` can be compiled, with the reason if not."""
 
-    def compile(self, partition: Partition, name: str, options: Options, *, check_inputs: bool, constants: Mapping[fx.Node, torch.Tensor]) -> CompiledPartition:
-        """The partition as a callable. `check_inputs`: strides of inputs may differ from their fake tensors'."""
+    def lower(
+        self, partition: Partition, name: str, options: Options, *, check_inputs: bool, constants: Mapping[fx.Node, torch.Tensor]
+    ) -> Callable[[], CompiledPartition]:
+        """What builds the partition; it may be called on another thread.
+
+        Args: check_inputs: strides of inputs may differ from their fake tensors'.   constants: inputs to be bound for good.
+        """
 
 
 class NativeCompiler:
@@ -61,9 +66,15 @@ class NativeCompiler:
     def judge(self, node: fx.Node) -> Verdict:
         return judge(node)
 
-    def compile(self, partition: Partition, name: str, options: Options, *, check_inputs: bool, constants: Mapping[fx.Node, torch.Tensor]) -> CompiledPartition:
+    def lower(
+        self, partition: Partition, name: str, options: Options, *, check_inputs: bool, constants: Mapping[fx.Node, torch.Tensor]
+    ) -> Callable[[], CompiledPartition]:
         lowered = lower_partition(partition.nodes, partition.inputs, partition.outputs, machine=options.machine, name=name)
         bound = {index: constants[node] for index, node in enumerate(partition.inputs) if node in constants}
-        built = build(lowered.source, cache_dir=options.cache_dir)
-        executor = Executor(built, lowered.source, options.threads, check_inputs=check_inputs, constants=bound)
-        return CompiledPartition(executor.run, lowered.kernels, lowered.arena_bytes, lowered.naive_bytes, lowered.texts)
+
+        def build_lowered() -> CompiledPartition:
+            built = build(lowered.source, cache_dir=options.cache_dir)
+            executor = Executor(built, lowered.source, options.threads, check_inputs=check_inputs, constants=bound)
+            return CompiledPartition(executor.run, lowered.kernels, lowered.arena_bytes, lowered.naive_bytes, lowered.texts)
+
+        return build_lowered

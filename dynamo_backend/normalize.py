@@ -6,6 +6,7 @@ WHOLE_IF_LOWERED says that its parts are better than eager.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -30,7 +31,10 @@ WHOLE_IF_LOWERED = (
 )  # fmt: skip
 
 # Never taken apart: they draw from torch's generator, and eager's stream must be kept.
-DRAWS = (aten.native_dropout.default, aten.bernoulli.default, aten.bernoulli.p, aten.rand_like.default, aten.randn_like.default, aten.rrelu_with_noise_functional.default)
+DRAWS = (
+    aten.native_dropout.default, aten.bernoulli.default, aten.bernoulli.p, aten.rand_like.default, aten.randn_like.default,
+    aten.rrelu_with_noise_functional.default,
+)  # fmt: skip
 
 # In training its backward reads the logsumexp of the whole op, which the decomposition does not make.
 WHOLE_IN_TRAINING = (aten._scaled_dot_product_flash_attention_for_cpu.default,)
@@ -42,10 +46,15 @@ def decompositions(has_lowering: Callable[[torch._ops.OpOverload], bool], *, tra
     Args: has_lowering: ops that stay whole.   training: a backward graph will be asked for.
         excluded: names of ops ("aten.mul" or "aten.mul.Tensor") that the user wants whole, in eager.
     """
-    table = dict(core_aten_decompositions())
-    table |= {op: global_decomposition_table["post_autograd"][op] for op in WHOLE_IF_LOWERED if op in global_decomposition_table["post_autograd"]}
     whole = {*DRAWS, *(WHOLE_IN_TRAINING if training else ())}
-    return {op: decomposition for op, decomposition in table.items() if op not in whole and not has_lowering(op) and not _is_named(op, excluded)}
+    taken_apart = (op for op in _candidates() if op not in whole and not has_lowering(op) and not _is_named(op, excluded))
+    return {op: _candidates()[op] for op in taken_apart}
+
+
+@functools.cache
+def _candidates() -> dict[torch._ops.OpOverload, Callable]:
+    known = global_decomposition_table["post_autograd"]
+    return dict(core_aten_decompositions()) | {op: known[op] for op in WHOLE_IF_LOWERED if op in known}
 
 
 def _is_named(op: torch._ops.OpOverload, names: frozenset[str]) -> bool:

@@ -153,7 +153,8 @@ def _pays(depends: Dependence, native: set[fx.Node], nodes: list[fx.Node]) -> bo
     before_eager = any(user not in native for node in nodes for user in depends.order.successors(node))
     if not (after_eager and before_eager) or any(_is_heavy(node) for node in nodes):
         return True
-    kept_bytes = sum(tensor_bytes(node) for node in nodes if any(True for _ in depends.order.successors(node)) and inside.issuperset(depends.order.successors(node)))
+    kept = (node for node in nodes if depends.order.out_degree(node) and inside.issuperset(depends.order.successors(node)))
+    kept_bytes = sum(map(tensor_bytes, kept))
     return (len(nodes) - 1) * EAGER_CALL_US + kept_bytes / BYTES_PER_US > PARTITION_CALL_US
 
 

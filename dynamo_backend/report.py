@@ -94,7 +94,7 @@ class GraphReport:
         """The graph as JSON-ready data."""
         return {
             "nodes": self.nodes,
-            "partitions": [{"id": p.id, "nodes": list(p.nodes), "ops": list(p.ops), "kernels": [dict(kernel) for kernel in p.kernels]} for p in self.partitions],
+            "partitions": [{"id": p.id, "nodes": list(p.nodes), "ops": list(p.ops), "kernels": list(map(dict, p.kernels))} for p in self.partitions],
             "fallbacks": [{"node": f.node, "op": f.op, "reason": f.reason, "source": f.source} for f in self.fallbacks],
         }
 

@@ -50,8 +50,8 @@ def _dot_graph(graph: GraphReport, number: int) -> list[str]:
         members[facts["partition"]].append(f"      {_quoted(f'{number}.{node}')} [label={_quoted(node)}{style}];")
     lines = list(members.pop(None, []))
     for partition, nodes in sorted(members.items()):
-        head = [f"    subgraph cluster_{number}_{partition} {{", f"      label={_quoted(f'partition {partition}')}; style=filled; color={_quoted(_color(partition))};"]
-        lines += [*head, *nodes, "    }"]
+        style = f"      label={_quoted(f'partition {partition}')}; style=filled; color={_quoted(_color(partition))};"
+        lines += [f"    subgraph cluster_{number}_{partition} {{", style, *nodes, "    }"]
     return lines + [f"    {_quoted(f'{number}.{source}')} -> {_quoted(f'{number}.{target}')};" for source, target in graph.digraph.edges]
 
 
@@ -73,6 +73,7 @@ def _html_graph(graph: GraphReport, number: int) -> str:
             continue
         place = f"partition {facts['partition']}" if facts["native"] else "eager"
         cells = (node, facts["op"], place, facts["reason"], sources.get(node, ""))
-        rows.append(f'<tr style="background: {_color(facts["partition"])}">' + "".join(f"<td><code>{markup.escape(cell)}</code></td>" for cell in cells) + "</tr>")
+        marked = "".join(f"<td><code>{markup.escape(cell)}</code></td>" for cell in cells)
+        rows.append(f'<tr style="background: {_color(facts["partition"])}">{marked}</tr>')
     head = "<tr><th>node</th><th>operator</th><th>runs in</th><th>reason</th><th>source</th></tr>"
     return f"<h2>graph {number}: {graph.kind}</h2>\n<table>\n{head}\n" + "\n".join(rows) + "\n</table>"

@@ -41,7 +41,7 @@ def _count(number: int, noun: str) -> str:
 def _graph_lines(graph: GraphReport, number: int | None) -> list[str]:
     lines = [] if number is None else [f"graph {number}, {graph.kind}: {_count(graph.nodes, 'node')}"]
     if graph.frozen:
-        lines.append(f"  frozen: {_count(graph.frozen, 'parameter')} taken as constants; later changes of them are not seen")
+        lines.append(f"  frozen: {_count(graph.frozen, 'parameter')} taken as constants; later changes of them need not be seen")
     if graph.partitions:
         lines += _aligned([COLUMNS, *map(_partition_row, graph.partitions)])
     if graph.fallbacks:

@@ -45,6 +45,8 @@ def _foreign_tensor(node: fx.Node) -> str | None:
             return f"a tensor is on device {tensor.device}; only cpu tensors are compiled"
         if tensor.layout != torch.strided:
             return f"a tensor has layout {tensor.layout}; only strided tensors are compiled"
+        if tensor.is_neg() or tensor.is_conj():
+            return "a tensor is a lazy negation or conjugate: its memory does not hold its values"
         if free_unbacked_symbols(tensor):
             return f"data-dependent shape {list(tensor.shape)}: a size is known only when the graph runs"
     return None

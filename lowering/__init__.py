@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from . import math_double, math_float, math_integer  # noqa: F401  (fill the table of expansions)
 from . import ops  # noqa: F401  (fills the registry)
 from .from_fx import Verdict, judge
 from .pipeline import KernelReport, LoweredPartition, lower_partition

@@ -81,6 +81,12 @@ class Builder:
         self._known[-1]["ld", address] = symbol(name)
         return symbol(name)
 
+    def any(self, predicate: V) -> Dim:
+        """A scalar: 1 where a lane of `predicate` is set, else 0. As the end of a loop it runs a rare path once or not at all."""
+        name = self.name("s")
+        self._regions[-1].append(Instruction("qany.q", (predicate,), None, name))
+        return symbol(name)
+
     def append(self, node) -> None:
         """Appends a node as it is (Barrier)."""
         self._regions[-1].append(node)

@@ -187,6 +187,8 @@ class _KernelText:
         if node.opcode.startswith("qtrap"):
             operands.insert(1, "status")
         call = f"{isa.lookup(node.opcode).c_name}({', '.join(operands)})"
+        if node.scalar:
+            return f"const int64_t {node.scalar} = {call};"
         return f"const dvx_{node.result.type} {node.result} = {call};" if node.result else f"{call};"
 
     def _operand(self, operand) -> str:

@@ -125,7 +125,14 @@ def floordiv(a: Dim, b: Dim) -> Dim:
     if isinstance(a, int) and isinstance(b, int):
         return a // b
     exact = exact_div(a, b)
-    return exact if exact is not None else _atom("//", a, b)
+    if exact is not None:
+        return exact
+    if not isinstance(b, int) or b <= 0:
+        return _atom("//", a, b)
+    # whole multiples of b leave the division, so that equal quotients have one form and the rest is not negative
+    whole = _make({p: c // b for p, c in _terms(a)})
+    rest = _make({p: c % b for p, c in _terms(a)})
+    return whole + (rest // b if isinstance(rest, int) else _atom("//", rest, b))
 
 
 def mod(a: Dim, b: Dim) -> Dim:

@@ -90,6 +90,7 @@ def _free_names(body) -> set[str]:
     def visit(nodes):
         for node in nodes:
             if isinstance(node, Instruction):
+                defined.update({node.scalar} - {None})
                 for o in node.operands:
                     used.update(symbols_of(o.index) if isinstance(o, Addr) else symbols_of(o) if isinstance(o, IndexExpr) else ())
             elif isinstance(node, Let):

@@ -45,15 +45,17 @@ class Addr:
 class Instruction:
     """One DVX instruction, or an intrinsic's worth of them for 64-bit types: `result = mnemonic.suffix operands`.
 
-    Operands are V, Addr, index expressions (scalar registers and immediates) or floats (immediates).
+    Operands are V, Addr, index expressions (scalar registers and immediates) or floats (immediates). qany.q writes a scalar
+    register instead: `scalar` is its name.
     """
 
     opcode: str
     operands: tuple
     result: V | None = None
+    scalar: str | None = None
 
     def __str__(self):
-        left = f"{self.result} = " if self.result else ""
+        left = f"{self.result or self.scalar} = " if self.result or self.scalar else ""
         return f"{left}{self.opcode:<11} {', '.join(map(_operand, self.operands))}".rstrip()
 
 

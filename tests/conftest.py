@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+
 import pytest
 
 
-@pytest.fixture(autouse=True)
-def fresh_dynamo(request):
-    """Every test starts with nothing compiled: Dynamo keeps what it compiled per code object, and stops after 8 variants."""
-    import sys
+logging.getLogger("torch.__trace").disabled = True  # pytest would print its empty records, thousands below every failure
 
+
+@pytest.fixture(autouse=True)
+def fresh_dynamo():
+    """Every test starts with nothing compiled: Dynamo keeps what it compiled per code object, and stops after 8 variants."""
     dynamo = sys.modules.get("torch._dynamo")
     if dynamo is not None:
         dynamo.reset()
-    return
 
 
 @pytest.fixture

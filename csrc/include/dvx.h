@@ -463,7 +463,7 @@ DVX_NARROW(267, 2, vcvt_sf_df, sf, df, __builtin_convertvector(a, dvx_h2sf))
 DVX_WIDEN(268, 2, vcvt_d_w, d, w, __builtin_convertvector(a, dvx_hd))
 
 /* vcvt(a): The low half of a. */
-DVX_NARROW(269, 2, vcvt_w_d, w, d, __builtin_convertvector(a, dvx_h2w))
+DVX_NARROW(269, 2, vcvt_w_d, w, d, dvx_cut_w(a))
 
 /* vrndhf(a): a rounded to fp16, to nearest even. */
 DVX_MAP1(270, 1, vrndhf_sf, sf, sf, dvx_up_hf(dvx_down_hf(a)))

@@ -23,16 +23,31 @@ DVX_FN dvx_huw dvx_bf_bits(dvx_hsf a)
     return (dvx_huw)dvx_host_mux((dvx_hw)(a != a), (dvx_hw)(upper | 0x40), (dvx_hw)rounded);
 }
 
+/* Integers cut to their low 16, 8 or 32 bits: the elements that hold them in little-endian order, which gcc
+   moves by one or two shuffles where it would convert lane by lane. AVX-512 has instructions for the conversion. */
+#if DVX_HOST_BYTES == 64
+#define DVX_CUT(T, R, STRIDE, LIST, a) __builtin_convertvector(a, R)
+#else
+#define DVX_CUT(T, R, STRIDE, LIST, a) __builtin_shufflevector((T)(a), (T)(a), LIST(DVX_EVERY_##STRIDE))
+#endif
+#define DVX_EVERY_2(j) (2 * (j))
+#define DVX_EVERY_4(j) (4 * (j))
+typedef int16_t dvx_halfwords DVX_VECTOR(DVX_HOST_BYTES);
+typedef int8_t dvx_bytes DVX_VECTOR(DVX_HOST_BYTES);
+DVX_FN dvx_mh dvx_cut_h(dvx_hw a) { return DVX_CUT(dvx_halfwords, dvx_mh, 2, DVX_LIST32, a); }
+DVX_FN dvx_mb dvx_cut_b(dvx_hw a) { return DVX_CUT(dvx_bytes, dvx_mb, 4, DVX_LIST32, a); }
+DVX_FN dvx_h2w dvx_cut_w(dvx_hd a) { return DVX_CUT(dvx_hw, dvx_h2w, 2, DVX_LIST64, a); }
+
 /* down: a register piece to memory elements. */
 DVX_FN dvx_msf dvx_down_sf(dvx_hsf a) { return a; }
 DVX_FN dvx_mdf dvx_down_df(dvx_hdf a) { return a; }
 DVX_FN dvx_mw dvx_down_w(dvx_hw a) { return a; }
 DVX_FN dvx_md dvx_down_d(dvx_hd a) { return a; }
-DVX_FN dvx_mh dvx_down_h(dvx_hw a) { return __builtin_convertvector(a, dvx_mh); }
-DVX_FN dvx_mb dvx_down_b(dvx_hw a) { return __builtin_convertvector(a, dvx_mb); }
-DVX_FN dvx_mub dvx_down_ub(dvx_hw a) { return __builtin_convertvector(a, dvx_mub); }
+DVX_FN dvx_mh dvx_down_h(dvx_hw a) { return dvx_cut_h(a); }
+DVX_FN dvx_mb dvx_down_b(dvx_hw a) { return dvx_cut_b(a); }
+DVX_FN dvx_mub dvx_down_ub(dvx_hw a) { return (dvx_mub)dvx_cut_b(a); }
 DVX_FN dvx_mhf dvx_down_hf(dvx_hsf a) { return dvx_host_down_hf(a); }
-DVX_FN dvx_mbf dvx_down_bf(dvx_hsf a) { return __builtin_convertvector(dvx_bf_bits(a), dvx_mbf); }
+DVX_FN dvx_mbf dvx_down_bf(dvx_hsf a) { return (dvx_mbf)dvx_cut_h((dvx_hw)dvx_bf_bits(a)); }
 
 /* Lane numbers of piece i. */
 DVX_FN dvx_hw dvx_iota_w(int i) { return (dvx_hw){DVX_LIST32(DVX_LANE)} + i * DVX_HOST_LANES; }
@@ -58,7 +73,7 @@ DVX_FN dvx_hd dvx_iota_d(int i) { return (dvx_hd){DVX_LIST64(DVX_LANE)} + i * (D
     { \
         dvx_##T r; \
         DVX_TICK(ROW, REGS); \
-        for (int i = 0; i < DVX_PIECES_##T; i++) { \
+        DVX_FOR(i, DVX_PIECES_##T) { \
             const int k = (FIRST) + i; \
             r.p[i] = k % 2 ? __builtin_shufflevector(a.p[k / 2], b.p[k / 2], UPPER) \
                            : __builtin_shufflevector(a.p[k / 2], b.p[k / 2], LOWER); \
@@ -74,7 +89,7 @@ DVX_FN dvx_hd dvx_iota_d(int i) { return (dvx_hd){DVX_LIST64(DVX_LANE)} + i * (D
         dvx_##T r; \
         const union { dvx_##T v; dvx_e##T e[DVX_LANES]; } from = {a}; \
         DVX_TICK(ROW, REGS); \
-        for (int i = 0; i < DVX_PIECES_##T; i++) { \
+        DVX_FOR(i, DVX_PIECES_##T) { \
             const INDEX at = (AT) & (DVX_LANES - 1); \
             r.p[i] = (dvx_h##T){DVX_LIST_##T(DVX_PICK)}; \
         } \
@@ -92,7 +107,7 @@ DVX_FN dvx_hd dvx_iota_d(int i) { return (dvx_hd){DVX_LIST64(DVX_LANE)} + i * (D
         dvx_##T r; \
         DVX_TICK(ROW, REGS); \
         twice.v[0] = twice.v[1] = a; \
-        for (int i = 0; i < DVX_PIECES_##T; i++) \
+        DVX_FOR(i, DVX_PIECES_##T) \
             r.p[i] = *(const unaligned *)&twice.e[(k & (DVX_LANES - 1)) + i * DVX_STEP_##T]; \
         return r; \
     }

@@ -2,8 +2,10 @@
 #ifndef DVX_SOFTFMA_H
 #define DVX_SOFTFMA_H
 
+#define DVX_SLOW static __attribute__((unused)) /* a call costs nothing beside what these do */
+
 /* The product is exact in f64; the sum is rounded to odd there, which makes the last rounding the only one. */
-DVX_FN float dvx_fma_f32(float a, float b, float c)
+DVX_SLOW float dvx_fma_f32(float a, float b, float c)
 {
     const double product = (double)a * b, sum = product + c;
     const double back = sum - product, error = (product - (sum - back)) + (c - back);
@@ -16,7 +18,7 @@ DVX_FN float dvx_fma_f32(float a, float b, float c)
 /* A finite f64 as mantissa * 2^exponent, with 53 significant bits unless it is zero. */
 typedef struct { uint64_t mantissa; int exponent; int negative; } dvx_unpacked;
 
-DVX_FN dvx_unpacked dvx_unpack(double x)
+DVX_SLOW dvx_unpacked dvx_unpack(double x)
 {
     const union { double f; uint64_t i; } bits = {x};
     const int field = (int)(bits.i >> 52) & 0x7ff;
@@ -32,13 +34,13 @@ DVX_FN dvx_unpacked dvx_unpack(double x)
 }
 
 /* a >> n where a bit that falls out leaves its trace in bit 0. */
-DVX_FN unsigned __int128 dvx_shift_sticky(unsigned __int128 a, int n)
+DVX_SLOW unsigned __int128 dvx_shift_sticky(unsigned __int128 a, int n)
 {
     return n > 126 ? a != 0 : n <= 0 ? a : (a >> n) | ((a & (((unsigned __int128)1 << n) - 1)) != 0);
 }
 
 /* mantissa * 2^exponent, not zero, rounded to the nearest f64, ties to even. */
-DVX_FN double dvx_pack(unsigned __int128 mantissa, int exponent, int negative)
+DVX_SLOW double dvx_pack(unsigned __int128 mantissa, int exponent, int negative)
 {
     const uint64_t upper = (uint64_t)(mantissa >> 64);
     const int width = upper ? 128 - __builtin_clzll(upper) : 64 - __builtin_clzll((uint64_t)mantissa);
@@ -55,7 +57,7 @@ DVX_FN double dvx_pack(unsigned __int128 mantissa, int exponent, int negative)
     return r.f;
 }
 
-static inline __attribute__((unused)) double dvx_fma_f64(double a, double b, double c)
+DVX_SLOW double dvx_fma_f64(double a, double b, double c)
 {
     if (a - a != 0 || b - b != 0 || a == 0 || b == 0)
         return a * b + c;

@@ -14,7 +14,7 @@
     { \
         dvx_##R r; \
         DVX_TICK(ROW, REGS); \
-        for (int i = 0; i < DVX_PIECES_##R; i++) { \
+        DVX_FOR(i, DVX_PIECES_##R) { \
             const dvx_h##A a = x.p[i]; \
             r.p[i] = (dvx_h##R)(EXPR); \
         } \
@@ -25,7 +25,7 @@
     { \
         dvx_##R r; \
         DVX_TICK(ROW, REGS); \
-        for (int i = 0; i < DVX_PIECES_##R; i++) { \
+        DVX_FOR(i, DVX_PIECES_##R) { \
             const dvx_h##A a = x.p[i]; \
             const dvx_h##B b = y.p[i]; \
             r.p[i] = (dvx_h##R)(EXPR); \
@@ -37,7 +37,7 @@
     { \
         dvx_##R r; \
         DVX_TICK(ROW, REGS); \
-        for (int i = 0; i < DVX_PIECES_##R; i++) { \
+        DVX_FOR(i, DVX_PIECES_##R) { \
             const dvx_h##A a = x.p[i]; \
             const dvx_h##B b = y.p[i]; \
             const dvx_h##C c = z.p[i]; \
@@ -52,7 +52,7 @@
     { \
         dvx_d r; \
         DVX_TICK(ROW, REGS); \
-        for (int i = 0; i < 2 * DVX_PIECES; i++) { \
+        DVX_FOR(i, 2 * DVX_PIECES) { \
             const dvx_h##A a = x.p[i], b = y.p[i]; \
             r.p[i] = (dvx_hd)(EXPR); \
         } \
@@ -65,7 +65,7 @@
     { \
         dvx_##T r; \
         DVX_TICK(ROW, REGS); \
-        for (int i = 0; i < DVX_PIECES; i++) \
+        DVX_FOR(i, DVX_PIECES) \
             r.p[i] = (dvx_h##T)dvx_host_mux(q.p[i], (dvx_hw)a.p[i], (dvx_hw)b.p[i]); \
         return r; \
     }
@@ -75,7 +75,7 @@
         const dvx_d m = dvx_widen_q(q); \
         dvx_##T r; \
         DVX_TICK(ROW, REGS); \
-        for (int i = 0; i < 2 * DVX_PIECES; i++) \
+        DVX_FOR(i, 2 * DVX_PIECES) \
             r.p[i] = (dvx_h##T)dvx_host_mux((dvx_hw)m.p[i], (dvx_hw)a.p[i], (dvx_hw)b.p[i]); \
         return r; \
     }
@@ -86,7 +86,7 @@
     { \
         dvx_##R r; \
         DVX_TICK(ROW, REGS); \
-        for (int i = 0; i < 2 * DVX_PIECES; i++) { \
+        DVX_FOR(i, 2 * DVX_PIECES) { \
             const dvx_h2##A a = i % 2 ? dvx_upper_##A(x.p[i / 2]) : dvx_lower_##A(x.p[i / 2]); \
             r.p[i] = EXPR; \
         } \
@@ -99,9 +99,9 @@
     { \
         dvx_##R r; \
         DVX_TICK(ROW, REGS); \
-        for (int i = 0; i < DVX_PIECES; i++) { \
+        DVX_FOR(i, DVX_PIECES) { \
             dvx_h2##R half[2]; \
-            for (int h = 0; h < 2; h++) { \
+            DVX_FOR(h, 2) { \
                 const dvx_h##A a = x.p[2 * i + h]; \
                 half[h] = EXPR; \
             } \
@@ -115,7 +115,7 @@
     DVX_FN dvx_##R dvx_##NAME(dvx_##A x) \
     { \
         dvx_##R r; \
-        for (int i = 0; i < DVX_PIECES_##R; i++) \
+        DVX_FOR(i, DVX_PIECES_##R) \
             r.p[i] = (dvx_h##R)x.p[i]; \
         return r; \
     }
@@ -126,23 +126,25 @@
     { \
         dvx_##R r; \
         DVX_TICK(ROW, REGS); \
-        for (int i = 0; i < DVX_PIECES_##R; i++) \
+        DVX_FOR(i, DVX_PIECES_##R) \
             r.p[i] = (dvx_h##R)(EXPR); \
         return r; \
     }
 
-/* All lanes to one, by halves: lane i with lane i + n/2, and so on; every lane of the result holds it. */
+/* All lanes to one, by halves: lane i with lane i + n/2, and so on; every lane of the result holds it. Pieces first, the
+   last one first: piece i goes onto the piece that its highest bit leaves. */
 #define DVX_REDUCE(ROW, REGS, NAME, T, EXPR) \
     DVX_FN dvx_h##T dvx_##NAME##_step(dvx_h##T a, dvx_h##T b) { return (dvx_h##T)(EXPR); } \
     DVX_FN dvx_##T dvx_##NAME(dvx_##T x) \
     { \
         DVX_TICK(ROW, REGS); \
-        for (int n = DVX_PIECES_##T / 2; n > 0; n /= 2) \
-            for (int i = 0; i < n; i++) \
-                x.p[i] = dvx_##NAME##_step(x.p[i], x.p[i + n]); \
+        DVX_FOR(k, DVX_PIECES_##T - 1) { \
+            const int i = DVX_PIECES_##T - 1 - k, onto = i - (1 << (31 - __builtin_clz(i))); \
+            x.p[onto] = dvx_##NAME##_step(x.p[onto], x.p[i]); \
+        } \
         dvx_h##T v = x.p[0]; \
         DVX_REDUCE_##T(dvx_##NAME##_step) \
-        for (int i = 0; i < DVX_PIECES_##T; i++) \
+        DVX_FOR(i, DVX_PIECES_##T) \
             x.p[i] = __builtin_shufflevector(v, v, DVX_LIST_##T(DVX_ZERO)); \
         return x; \
     }
@@ -168,13 +170,13 @@
 /* Whether some lane is set, whether all are. */
 DVX_FN int32_t dvx_any(dvx_q q)
 {
-    for (int i = 1; i < DVX_PIECES; i++)
+    DVX_UNROLL for (int i = 1; i < DVX_PIECES; i++)
         q.p[0] |= q.p[i];
     return dvx_host_any(q.p[0]);
 }
 DVX_FN int32_t dvx_all(dvx_q q)
 {
-    for (int i = 1; i < DVX_PIECES; i++)
+    DVX_UNROLL for (int i = 1; i < DVX_PIECES; i++)
         q.p[0] &= q.p[i];
     return dvx_host_all(q.p[0]);
 }
@@ -192,7 +194,7 @@ DVX_FN int32_t dvx_all(dvx_q q)
     { \
         const dvx_hw all = dvx_splat_w(-TEST(q)); \
         DVX_TICK(ROW, REGS); \
-        for (int i = 0; i < DVX_PIECES; i++) \
+        DVX_FOR(i, DVX_PIECES) \
             q.p[i] = all; \
         return q; \
     }

@@ -37,6 +37,15 @@ enum {
 };
 
 #define DVX_FN static inline __attribute__((always_inline, unused))
+
+/* for i below n, a constant. gcc unrolls such loops at -O3 only, and would keep the value in memory, if not told to. */
+#ifdef __clang__
+#define DVX_UNROLL
+#else
+#define DVX_UNROLL _Pragma("GCC unroll 64")
+#endif
+#define DVX_FOR(i, n) DVX_UNROLL for (int i = 0; i < (n); i++)
+
 #define DVX_VECTOR(bytes) __attribute__((vector_size(bytes)))
 
 /* Pieces. u: unsigned twin; h2: the 32-bit lanes that face one piece of a 64-bit type. */
@@ -137,7 +146,7 @@ DVX_FN dvx_hw dvx_join_w(dvx_h2w a, dvx_h2w b) { return __builtin_shufflevector(
 DVX_FN dvx_d dvx_widen_q(dvx_q q)
 {
     dvx_d r;
-    for (int i = 0; i < DVX_PIECES; i++) {
+    DVX_FOR(i, DVX_PIECES) {
         r.p[2 * i] = __builtin_convertvector(dvx_lower_w(q.p[i]), dvx_hd);
         r.p[2 * i + 1] = __builtin_convertvector(dvx_upper_w(q.p[i]), dvx_hd);
     }
@@ -148,7 +157,7 @@ DVX_FN dvx_d dvx_widen_q(dvx_q q)
 DVX_FN dvx_q dvx_narrow_q(dvx_d m)
 {
     dvx_q r;
-    for (int i = 0; i < DVX_PIECES; i++)
+    DVX_FOR(i, DVX_PIECES)
         r.p[i] = __builtin_shufflevector((dvx_hw)m.p[2 * i], (dvx_hw)m.p[2 * i + 1], DVX_LIST32(DVX_EVEN));
     return r;
 }
@@ -162,7 +171,7 @@ DVX_FN int64_t dvx_remainder(int64_t a, int64_t b) { return b == 0 || b == -1 ? 
 
 /* -DDVX_COUNT: every intrinsic adds its register count to dvx_counters[row of the instruction table]. */
 #ifdef DVX_COUNT
-static int64_t *dvx_counters;
+static int64_t *dvx_counters __attribute__((unused));
 #define DVX_SET_COUNTERS(pointer) (dvx_counters = (pointer))
 #define DVX_TICK(row, registers) ((void)__atomic_fetch_add(&dvx_counters[row], (registers), __ATOMIC_RELAXED))
 #else

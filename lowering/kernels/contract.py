@@ -8,17 +8,22 @@ shared memory and epilogues exist once.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..index_expr import Dim, floordiv, minimum, mod, product
 from ..kernel_writer import KernelWriter, Sink
 from ..select import wrap
-from ..tensor_ir import Buffer
+from ..tensor_ir import Buffer, Const, Op, walk
+from ..values import EXPENSIVE
 from ..vector_ir import MEMORY_TYPE, REGISTER_TYPE, V
 from .tile import Tile, even_block
 
-__all__ = ["Axis", "Contraction", "Panels", "contract", "decompose", "multiply_add", "row_sink", "zero"]
+# Instructions of an epilogue that may stand in the code, once for every vector of a tile.
+MOST_UNROLLED = 160
+
+__all__ = ["Axis", "Contraction", "Panels", "contract", "decompose", "epilogue_cost", "merged_axes", "multiply_add", "row_sink", "under", "zero"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +53,9 @@ class Contraction:
     """What is contracted; batch, rows and k are nested axes, the outermost first.
 
     Attributes:
-        place: (batch indices, row indices, column) -> coordinates in the template's domain.
+        place: (batch indices, row, column) -> coordinates in the template's domain; row is the flat index over `rows`.
         column_dim: the dim of the domain that the lanes run along.
+        a_panel: elements between A's panels where A is packed, too: panels of as many rows as a register tile, side by side for every k.
     """
 
     a: Buffer
@@ -60,8 +66,9 @@ class Contraction:
     k: tuple[Axis, ...]
     columns: Dim
     dtype: str
-    place: Callable[[list[Dim], list[Dim], Dim], list[Dim]]
+    place: Callable[[list[Dim], Dim, Dim], list[Dim]]
     column_dim: int
+    a_panel: Dim | None = None
 
 
 def decompose(w: KernelWriter, flat: Dim, sizes: tuple[Dim, ...]) -> list[Dim]:
@@ -73,9 +80,36 @@ def decompose(w: KernelWriter, flat: Dim, sizes: tuple[Dim, ...]) -> list[Dim]:
     return [0 if sizes[0] == 1 else rest, *reversed(result)] if sizes else []
 
 
+def epilogue_cost(sink: Sink) -> int:
+    """Instructions that the epilogue takes for one vector; estimate: 20 for an operator that expands to a polynomial."""
+    nodes = [e for s in sink.epilogue for e in walk(s.expr)]
+    return sum(20 if isinstance(e, Op) and e.name in EXPENSIVE else 1 for e in nodes if not isinstance(e, Const))
+
+
+@contextlib.contextmanager
+def under(w: KernelWriter, lhs: Dim, relation: str, rhs: Dim):
+    """A branch, or what follows as it is where the condition is known to hold."""
+    difference = lhs - rhs
+    if isinstance(difference, int) and {"<": difference < 0, "<=": difference <= 0, ">": difference > 0, ">=": difference >= 0, "==": difference == 0}[relation]:
+        yield
+        return
+    with w.branch(lhs, relation, rhs):
+        yield
+
+
 def zero(w: KernelWriter, register_type: str) -> V:
     """A vector of zeros."""
     return w.op(f"vsplat.{register_type}", 0.0 if register_type in ("sf", "df") else 0)
+
+
+def merged_axes(axes: Sequence[Axis]) -> tuple[Axis, ...]:
+    """Neighbouring axes that one axis walks as well are one; at least one axis remains."""
+    result: list[Axis] = []
+    for axis in axes:
+        if result and result[-1].a == axis.size * axis.a and result[-1].b == axis.size * axis.b:
+            axis = Axis(result.pop().size * axis.size, axis.a, axis.b)
+        result.append(axis)
+    return tuple(result) or (Axis(1),)
 
 
 def multiply_add(w: KernelWriter, a: V, b: V, total: V) -> V:
@@ -117,19 +151,23 @@ class _PanelKernel:
         self.register_type = REGISTER_TYPE[c.dtype]
         self.outer, self.inner, self.block = self._split_k()
         self.is_blocked = bool(self.outer) or self.block is not None
-        self.scratch = w.scratch(self.register_type, tile.row_block * self.width)
+        self.is_direct = not self.is_blocked and epilogue_cost(sink) * tile.rows * tile.vectors <= MOST_UNROLLED
+        self.scratch = w.scratch(self.register_type, (tile.rows if self.is_direct else tile.row_block) * self.width)
 
     def _split_k(self) -> tuple[tuple[Axis, ...], tuple[Axis, ...], int | None]:
         """(axes around the tiles, axes inside a tile, block of the first inner axis or None)."""
         axes, most = list(self.c.k), self.tile.k_block
-        inner = [axes.pop()]
-        if not isinstance(inner[0].size, int) or inner[0].size > most + most // 4:
-            return tuple(axes), tuple(inner), even_block(inner[0].size, most, 4)
-        depth = inner[0].size
-        while axes and isinstance(axes[-1].size, int) and depth * axes[-1].size <= most + most // 4:
-            depth *= axes[-1].size
+        inner, depth = [axes.pop()], 1
+        while isinstance(inner[0].size, int) and depth * inner[0].size <= most + most // 4:
+            depth *= inner[0].size
+            if not axes:
+                return (), tuple(inner), None
             inner.insert(0, axes.pop())
-        return tuple(a for a in axes if a.size != 1), tuple(inner), None
+        block = even_block(inner[0].size, max(most // depth, 1), 4 if depth == 1 else 1)
+        if block == 1 and len(inner) > 1:
+            axes.append(inner.pop(0))
+            return tuple(a for a in axes if a.size != 1), tuple(inner), None
+        return tuple(a for a in axes if a.size != 1), tuple(inner), block
 
     def write(self) -> None:
         w, c, tile = self.w, self.c, self.tile
@@ -145,7 +183,8 @@ class _PanelKernel:
             self.end_row = self.n_rows if n_blocks == 1 else w.let(minimum(self.first_row + tile.row_block, self.n_rows))
             self.first_column = w.let(panel * self.width)
             self._multiply()
-            self._finish(n_panels)
+            if not self.is_direct:
+                self._finish(self.first_row, self.end_row)
 
     def _multiply(self) -> None:
         """All row tiles of the job, for every block of k."""
@@ -196,7 +235,7 @@ class _PanelKernel:
                 self._tile(loop.index, rows, ranges, a, b, masks)
         if isinstance(self.n_rows, int):
             if rest := self.n_rows % rows:
-                with w.branch(self.end_row, "==", self.n_rows):
+                with under(w, self.end_row, "==", self.n_rows):
                     self._tile(self.n_rows - rest, rest, ranges, a, b, masks)
             return
         start = w.let(self.first_row + floordiv(self.end_row - self.first_row, rows) * rows)
@@ -204,19 +243,46 @@ class _PanelKernel:
             self._tile(start, rows, ranges, a, b, masks, is_clamped=True)
 
     def _tile(self, row: Dim, n: int, ranges, a: Dim, b: Dim, masks, is_clamped: bool = False) -> None:
-        """Tile of n rows from `row`: accumulators through the loops over `ranges` of k, then to scratch."""
+        """Tile of n rows from `row`: accumulators through the loops over `ranges` of k, then to the sink or to scratch."""
         w, vectors = self.w, self.tile.vectors
         offsets = [self._row_offset(row, r, is_clamped) + a for r in range(n)]
-        base = w.let((row - self.first_row) * self.width)
+        base = w.let(0 if self.is_direct else (row - self.first_row) * self.width)
         places = [base + (r * self.width + v * w.lanes) for r in range(n) for v in range(vectors)]
         totals = tuple(self._load(p) for p in places) if self.is_blocked else (zero(w, self.register_type),) * (n * vectors)
         totals = self._k_loops(0, ranges, offsets, self.b_base + b, totals, masks)
+        if self.is_direct and not is_clamped:
+            for v in range(vectors):
+                self._put_vector(row, v, totals[v::vectors])
+            return
         for place, total in zip(places, totals):
             self._store(place, total)
+        if self.is_direct:
+            self._finish(row, self.end_row)
+
+    def _put_vector(self, row: Dim, v: int, totals: tuple[V, ...]) -> None:
+        """Column vector v of a tile goes to the sink: whole, under a mask, or not at all, as far as there are columns."""
+        w, c = self.w, self.c
+        column = w.let(self.first_column + v * w.lanes)
+        last = self.c.columns % self.width if isinstance(c.columns, int) else None
+
+        def put(mask):
+            for r, total in enumerate(totals):
+                self.sink.put(c.place(self.batch, row + r, column), c.column_dim, wrap(w, total, c.dtype), mask)
+
+        if last == 0 or last is not None and last >= (v + 1) * w.lanes:
+            put(None)
+            return
+        with under(w, column + w.lanes, "<=", c.columns):
+            put(None)
+        if last is None or v * w.lanes < last:
+            with under(w, column, "<", c.columns), under(w, column + w.lanes, ">", c.columns):
+                put(w.op("qtail.q", c.columns - column))
 
     def _row_offset(self, row: Dim, r: int, is_clamped: bool) -> Dim:
         """Offset in A of row `row` + r; clamped tiles repeat the last row."""
         w, c = self.w, self.c
+        if c.a_panel is not None:
+            return w.let(self.a_base + floordiv(row, self.tile.rows) * c.a_panel) + r
         if len(c.rows) == 1 and not is_clamped:
             return w.let(self.a_base + row * c.rows[0].a) + r * c.rows[0].a
         index = w.let(minimum(row + r, self.n_rows - 1) if is_clamped else row + r)
@@ -263,13 +329,12 @@ class _PanelKernel:
     def _store(self, index: Dim, value: V) -> None:
         self.w.op(f"vst.{self.register_type}", self.w.addr(self.scratch, index, write=True), value)
 
-    def _finish(self, n_panels: Dim) -> None:
-        """The job's finished rows go to the sink."""
+    def _finish(self, first_row: Dim, end_row: Dim) -> None:
+        """Finished rows go from scratch, where row `first_row` is at 0, to the sink."""
         w, c = self.w, self.c
-        end = c.columns if n_panels == 1 else w.let(minimum(self.first_column + self.width, c.columns))
-        if isinstance(c.columns, int) and c.columns % self.width == 0 and n_panels != 1:
+        end = w.let(minimum(self.first_column + self.width, c.columns))
+        if isinstance(c.columns, int) and c.columns % self.width == 0:
             end = self.first_column + self.width
-        with w.loop("m", self.first_row, self.end_row) as loop:
-            rows = decompose(w, loop.index, tuple(axis.size for axis in c.rows))
-            base = w.let((loop.index - self.first_row) * self.width - self.first_column)
-            row_sink(w, self.sink, c.dtype, c.column_dim, lambda n: c.place(self.batch, rows, n), lambda n: self._load(base + n), self.first_column, end)
+        with w.loop("m", first_row, end_row) as loop:
+            base = w.let((loop.index - first_row) * self.width - self.first_column)
+            row_sink(w, self.sink, c.dtype, c.column_dim, lambda n: c.place(self.batch, loop.index, n), lambda n: self._load(base + n), self.first_column, end)

@@ -72,7 +72,7 @@ class _DotKernel:
                 end = self.first_column + self.width
             with w.loop("m", 0, self.n_rows) as loop:
                 base = w.let(loop.index * self.pitch - self.first_column)
-                row_sink(w, self.sink, c.dtype, c.column_dim, lambda n: c.place(batch, [loop.index], n), lambda n: self._load(base + n), self.first_column, end)
+                row_sink(w, self.sink, c.dtype, c.column_dim, lambda n: c.place(batch, loop.index, n), lambda n: self._load(base + n), self.first_column, end)
 
     def _load(self, index: Dim) -> V:
         return self.w.op(f"vld.{self.register_type}", self.w.addr(self.scratch, index))

@@ -19,13 +19,15 @@ from . import template
 from .contract import Axis, Contraction, Panels, contract
 from .dot import contract_dot
 from .pack import pack
-from .tile import choose_dot_tile, choose_tile
+from .tile import Tile, choose_dot_tile, choose_tile
 
 __all__ = ["GemmParams", "accumulator_dtype"]
 
 # Rows up to which B is read where it is: by vectors along k, and by vectors along its contiguous columns.
 MOST_DOT_ROWS = 32
 MOST_DIRECT_ROWS = 16
+# Columns from which on a copy of A, k by k, pays.
+LEAST_COLUMNS_TO_PACK_A = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,11 +103,11 @@ def _suits_dot(p: _Matmul, lanes: int) -> bool:
 def _placing(p: _Matmul):
     rank = len(p.batch) + 2
 
-    def place(batch: list[Dim], rows: list[Dim], column: Dim) -> list[Dim]:
+    def place(batch: list[Dim], row: Dim, column: Dim) -> list[Dim]:
         coords: list[Dim] = [0] * rank
         for index, (_, _, _, dim) in zip(batch, p.batch):
             coords[dim] = index
-        coords[p.row_dim], coords[p.column_dim] = rows[0], column
+        coords[p.row_dim], coords[p.column_dim] = row, column
         return coords
 
     return place
@@ -140,8 +142,22 @@ def _write_panels(w: KernelWriter, p: _Matmul, statement: Template, sink: Sink, 
     name = f"{statement.outputs[0].buffer.name}_panels"
     packed = pack(p.b, machine.lanes, width, packed_batch, ((p.depth, p.b_k),), (p.columns, p.b_column), dtype, name, statement.origins)
     strides = [0 if stride == 0 else packed_stride for (_, stride), packed_stride in zip(batch, packed.batch_strides)]
-    contract(w, _contraction(p, statement, packed.panels, strides, packed.k_strides[0]), tile, sink)
-    return [packed.kernel]
+    contraction, kernels = _contraction(p, statement, packed.panels, strides, packed.k_strides[0]), [packed.kernel]
+    if p.a_k != 1 and not (isinstance(p.columns, int) and p.columns < LEAST_COLUMNS_TO_PACK_A):
+        contraction, kernel = _pack_rows(p, contraction, tile, machine.lanes, statement)
+        kernels.append(kernel)
+    contract(w, contraction, tile, sink)
+    return kernels
+
+
+def _pack_rows(p: _Matmul, contraction: Contraction, tile: Tile, lanes: int, statement: Template) -> tuple[Contraction, BoundKernel]:
+    """The contraction with A packed into panels of the register tile's rows: where A's k is far apart, reading it in place misses the near memory."""
+    batch = tuple((1, 0) if a == 0 else (size, a) for size, a, _, _ in p.batch)
+    name = f"{statement.outputs[0].buffer.name}_row_panels"
+    packed = pack(p.a, lanes, tile.rows, batch, ((p.depth, p.a_k),), (p.rows, p.a_row), contraction.dtype, name, statement.origins)
+    axes = tuple(Axis(axis.size, 0 if a == 0 else stride, axis.b) for axis, (_, a, _, _), stride in zip(contraction.batch, p.batch, packed.batch_strides))
+    k = (Axis(p.depth, packed.k_strides[0], contraction.k[0].b),)
+    return dataclasses.replace(contraction, a=packed.panels.buffer, a_offset=0, batch=axes, k=k, a_panel=packed.panels.panel), packed.kernel
 
 
 def _finish(w: KernelWriter, p: _Matmul, statement: Template, epilogue: tuple[Map, ...], sink: Sink) -> BoundKernel:

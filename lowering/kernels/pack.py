@@ -12,6 +12,7 @@ from collections.abc import Callable
 from ..index_expr import Dim, floordiv, maximum, minimum, product
 from ..kernel_writer import BoundKernel, KernelWriter
 from ..tensor_ir import Buffer, Load
+from ..values import Unsupported
 from ..vector_ir import MEMORY_TYPE, REGISTER_TYPE, V
 from .contract import Panels, decompose
 
@@ -50,14 +51,17 @@ def pack(source: Load, lanes: int, width: int, batch: tuple[tuple[Dim, Dim], ...
     order = tuple(range(len(k))) if k_order is None else k_order
     depth = product(size for size, _ in k)
     is_transposing = _is_contiguous(k) and column[1] != 1
-    if is_transposing and order == tuple(range(len(k))):
+    if is_transposing and not isinstance(depth, int):
+        if order != tuple(range(len(k))):
+            raise Unsupported("weights of symbolic size are not reordered")
         depth = floordiv(depth + (lanes - 1), lanes) * lanes
     n_panels = floordiv(column[0] + (width - 1), width)
     strides, running = {}, width
     for position in reversed(order):
         strides[position] = running
         running = running * k[position][0]
-    panel = depth * width
+    # Where a panel is no whole vectors wide, stores reach into the next k, which follows, and behind the last one.
+    panel = depth * width + (lanes if width % lanes else 0)
     batch_strides, total = [], n_panels * panel
     for size, _ in reversed(batch):
         batch_strides.insert(0, total)
@@ -118,23 +122,19 @@ class _PackKernel:
             self._k_loops(level + 1, self.w.let(source + loop.index * stride), self.w.let(target + loop.index * self.k_strides[level]), write)
 
     def _copy_row(self, source: Dim, target: Dim, first: Dim, count: int) -> None:
-        """One k of `count` panels from panel `first`; the panel in which the columns end is filled under masks."""
-        w, columns = self.w, self.columns
-        whole_panels = floordiv(columns, self.width)
+        """One k of `count` panels from panel `first`; those whose vectors reach beyond the last column load under masks."""
+        w, width, lanes = self.w, self.width, self.w.lanes
+        span = -(-width // lanes) * lanes
+        whole_panels = floordiv(maximum(self.columns - span + width, 0), width)
         with w.loop("p", first, minimum(first + count, whole_panels)) as loop:
-            for v in range(0, self.width, w.lanes):
-                value = self._load(source, loop.index * self.width + v, None)
-                self._store(target + loop.index * self.panel + v, value)
-        if isinstance(columns, int) and columns % self.width == 0:
+            for v in range(0, width, lanes):
+                self._store(target + loop.index * self.panel + v, self._load(source, loop.index * width + v, None))
+        if whole_panels == self.n_panels:
             return
-        with w.branch(first + count, ">", whole_panels):
-            for v in range(0, self.width, w.lanes):
-                column = whole_panels * self.width + v
-                if isinstance(columns, int) and column >= columns:
-                    value = w.op(f"vsplat.{self.register_type}", 0.0 if self.register_type in ("sf", "df") else 0)
-                else:
-                    value = self._load(source, column, w.op("qtail.q", columns - column))
-                self._store(target + whole_panels * self.panel + v, value)
+        with w.loop("p", maximum(first, whole_panels), minimum(first + count, self.n_panels)) as loop:
+            for v in range(0, width, lanes):
+                mask = w.op("qtail.q", self.columns - loop.index * width - v)
+                self._store(target + loop.index * self.panel + v, self._load(source, loop.index * width + v, mask))
 
     def _load(self, source: Dim, column: Dim, mask: V | None) -> V:
         w, stride = self.w, self.column_stride
@@ -151,30 +151,31 @@ class _PackKernel:
     def _transpose_panel(self, panel: Dim, keeps_order: bool) -> None:
         w, lanes = self.w, self.w.lanes
         depth = product(size for size, _ in self.k)
-        whole = floordiv(depth, lanes) * lanes
         target = w.let(self.target_base + panel * self.panel)
-        for v in range(0, self.width, lanes):
-            rows = [w.let(self.source_base + self._existing(panel * self.width + v + r) * self.column_stride) for r in range(lanes)]
-            with w.loop("k", 0, whole, lanes) as loop:
-                vectors = [w.op(f"vld.{self.memory}", w.addr(self.source.buffer, row + loop.index)) for row in rows]
-                self._store_columns(transpose(w, vectors), loop.index, lanes, target + v, keeps_order)
-            if isinstance(depth, int) and depth == whole:
-                continue
-            with w.branch(whole, "<", depth):
-                mask = w.op("qtail.q", depth - whole)
-                vectors = [w.op(f"vldq.{self.memory}", mask, w.addr(self.source.buffer, row + whole)) for row in rows]
-                count = lanes if keeps_order else depth - whole
-                self._store_columns(transpose(w, vectors), whole, count, target + v, keeps_order)
+        with w.loop("v", 0, self.width, lanes) as side:
+            rows = [w.let(self.source_base + self._existing(panel * self.width + side.index + r) * self.column_stride) for r in range(lanes)]
+            with w.loop("k", 0, depth, lanes) as loop:
+                self._square(rows, loop.index, depth, target + side.index, keeps_order)
+
+    def _square(self, rows: list[Dim], first: Dim, depth: Dim, target: Dim, keeps_order: bool) -> None:
+        """One square from k `first`; where k ends inside it, it starts earlier, or (k unknown or short) loads under a mask."""
+        w, lanes = self.w, self.w.lanes
+        count: Dim = lanes
+        if isinstance(depth, int) and depth >= lanes:
+            first = first if depth % lanes == 0 else w.let(minimum(first, depth - lanes))
+            vectors = [w.op(f"vld.{self.memory}", w.addr(self.source.buffer, row + first)) for row in rows]
+        else:
+            mask = w.op("qtail.q", depth - first)
+            vectors = [w.op(f"vldq.{self.memory}", mask, w.addr(self.source.buffer, row + first)) for row in rows]
+            count = depth if isinstance(depth, int) else lanes
+        for i, value in enumerate(transpose(w, vectors)[:count]):
+            row = (first + i) * self.width if keeps_order else self._reordered(first + i)
+            self._store(target + row, value)
 
     def _existing(self, column: Dim) -> Dim:
         if isinstance(self.columns, int) and self.columns % self.width == 0:
             return column
         return minimum(column, self.columns - 1)
-
-    def _store_columns(self, columns: list[V], first: Dim, count: int, target: Dim, keeps_order: bool) -> None:
-        for i, value in enumerate(columns[:count]):
-            row = (first + i) * self.width if keeps_order else self._reordered(first + i)
-            self._store(target + row, value)
 
     def _reordered(self, flat: Dim) -> Dim:
         """Offset in a panel of the k whose flat index in the source's order is `flat`."""

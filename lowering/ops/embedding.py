@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from ..index_expr import Dim
 from ..registry import lowering
-from ..values import Graph, Value
-from .reduce import opmath
+from ..values import Graph, Unsupported, Value
+from .index import binary_search
+from .reduce import opmath, reduce_over
 from .scatter import zeros
 
 aten = torch.ops.aten
@@ -34,3 +36,86 @@ def embedding_dense_backward(g: Graph, grad: Value, indices: Value, num_weights,
     if rows.numel != 0:
         g.scatter(base.expr.buffer, 0, [0, 1], [(along, num_weights, width)], rows, "add")
     return g.cast(base, grad.dtype)
+
+
+_SUM, _MEAN, _MAX = 0, 1, 2
+
+
+def _bags(g: Graph, indices: Value, offsets: Value) -> Value:
+    """The bag of every index: the last one that begins at or before its position."""
+    position = g.index(indices.sizes, 0)
+    return g.realize(binary_search(g, g.cast(offsets, "i64"), position, True) - 1)
+
+
+def _bag_results(g: Graph, weight: Value, indices: Value, offsets: Value, mode: int, per_sample_weights: Value | None, include_last_offset: bool, padding_idx: int) -> tuple[Value, Value, Value]:
+    """(rows per bag, bag of every index, indices that count per bag)."""
+    if mode == _MAX:
+        raise Unsupported("embedding_bag with mode max")
+    width, n_bags = weight.sizes[1], offsets.sizes[0] - int(include_last_offset)
+    indices = g.realize(g.cast(indices, "i64"))
+    bags = _bags(g, indices, offsets)
+    rows = g.cast(embedding(g, weight, indices), opmath(weight.dtype))
+    if per_sample_weights is not None:
+        rows = rows * g.cast(per_sample_weights, rows.dtype).unsqueeze(-1)
+    counts_one = g.constant(1, "i64", indices.sizes)
+    if padding_idx >= 0:
+        is_padding = indices.equals(padding_idx)
+        rows = g.constant(0.0, rows.dtype).where(is_padding.unsqueeze(-1), rows)
+        counts_one = g.constant(0, "i64").where(is_padding, counts_one)
+    base, count = zeros(g, rows.dtype, (n_bags, width)), zeros(g, "i64", (n_bags,))
+    g.scatter(base.expr.buffer, 0, [0, 1], [(bags.unsqueeze(-1), n_bags, width)], rows, "add")
+    g.scatter(count.expr.buffer, 0, [0], [(bags, n_bags, 1)], counts_one, "add")
+    if mode == _MEAN:
+        base = base / g.cast(g.map("maximum", count, g.constant(1, "i64")), base.dtype).unsqueeze(-1)
+    return g.cast(base, weight.dtype), bags, count
+
+
+def _with_auxiliaries(g: Graph, indices: Value, offsets: Value, mode: int, padding_idx: int, results, n_sizes: Dim, n_bags: Dim):
+    """The four results as eager's CPU kernel gives them: a plain sum keeps no bag of an index and no bag sizes."""
+    out, bags, count = results
+    if mode == _SUM:
+        count = g.constant(0, "i64", (n_bags,))
+        bags = bags if padding_idx >= 0 else g.constant(0, "i64", (0,))
+    size = count if n_sizes == n_bags else g.constant(0, "i64", (n_sizes,))
+    dtype = indices.dtype
+    return out, g.cast(bags, dtype), g.cast(size, dtype), g.cast(count, dtype)
+
+
+@lowering(aten._embedding_bag.default, note="modes sum and mean")
+def embedding_bag(g: Graph, weight: Value, indices: Value, offsets: Value, scale_grad_by_freq: bool = False, mode: int = 0, sparse: bool = False, per_sample_weights: Value | None = None, include_last_offset: bool = False, padding_idx: int = -1):
+    results = _bag_results(g, weight, indices, offsets, mode, per_sample_weights, include_last_offset, padding_idx)
+    n_bags = offsets.sizes[0] - int(include_last_offset)
+    return _with_auxiliaries(g, indices, offsets, mode, padding_idx, results, n_bags, n_bags)
+
+
+@lowering(aten._embedding_bag_forward_only.default, note="modes sum and mean")
+def embedding_bag_forward_only(g: Graph, weight: Value, indices: Value, offsets: Value, scale_grad_by_freq: bool = False, mode: int = 0, sparse: bool = False, per_sample_weights: Value | None = None, include_last_offset: bool = False, padding_idx: int = -1):
+    results = _bag_results(g, weight, indices, offsets, mode, per_sample_weights, include_last_offset, padding_idx)
+    n_bags = offsets.sizes[0] - int(include_last_offset)
+    return _with_auxiliaries(g, indices, offsets, mode, padding_idx, results, offsets.sizes[0], n_bags)
+
+
+@lowering(aten._embedding_bag_dense_backward.default, note="modes sum and mean")
+def embedding_bag_dense_backward(g: Graph, grad: Value, indices: Value, offset2bag: Value, bag_size: Value, maximum_indices: Value, num_weights: Dim, scale_grad_by_freq: bool, mode: int, per_sample_weights: Value | None, padding_idx: int = -1) -> Value:
+    if mode == _MAX:
+        raise Unsupported("backward of embedding_bag with mode max")
+    rows = g.cast(grad, opmath(grad.dtype))
+    if mode == _MEAN:
+        rows = rows / g.cast(g.map("maximum", g.cast(bag_size, "i64"), g.constant(1, "i64")), rows.dtype).unsqueeze(-1)
+    bags = g.realize(offset2bag).unsqueeze(-1)
+    shares = g.gather(rows, [(0, bags)], (*indices.sizes, grad.sizes[1]), [None, 1])
+    if per_sample_weights is not None:
+        shares = shares * g.cast(per_sample_weights, shares.dtype).unsqueeze(-1)
+    return g.cast(embedding_dense_backward(g, shares, indices, num_weights, padding_idx, scale_grad_by_freq), grad.dtype)
+
+
+@lowering(aten._embedding_bag_per_sample_weights_backward.default)
+def embedding_bag_weights_backward(g: Graph, grad: Value, weight: Value, indices: Value, offsets: Value, offset2bag: Value, mode: int, padding_idx: int = -1) -> Value:
+    indices = g.realize(g.cast(indices, "i64"))
+    wide, sizes = opmath(grad.dtype), (*indices.sizes, grad.sizes[1])
+    bags = _bags(g, indices, offsets) if offset2bag.sizes == (0,) else g.realize(offset2bag)
+    rows = g.cast(g.gather(grad, [(0, bags.unsqueeze(-1))], sizes, [None, 1]), wide)
+    total = reduce_over(g, "sum", rows * g.cast(embedding(g, weight, indices), wide), [1])
+    if padding_idx >= 0:
+        total = g.constant(0.0, wide).where(indices.equals(padding_idx), total)
+    return g.cast(total, grad.dtype)

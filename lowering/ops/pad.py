@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import torch
 
-from ..index_expr import Dim, render
+from ..index_expr import Dim
 from ..registry import lowering
 from ..tensor_ir import Target
-from ..values import Graph, Unsupported, Value
+from ..values import Graph, Value, preferred_strides
 from .reduce import opmath, reduce_over
 
 __all__ = ["padded"]
@@ -72,7 +72,7 @@ def padded(g: Graph, x: Value, pads: Sequence[tuple[Dim, Dim]], fill=0) -> Value
     if all(low == 0 and high == 0 for low, high in pads):
         return x
     sizes = tuple(low + s + high for (low, high), s in zip(pads, x.sizes))
-    buffer = g.buffer(x.dtype, sizes)
+    buffer = g.buffer(x.dtype, sizes, preferred_strides(x._with(sizes, x.expr)))
     interior = [Piece(low, s, 0) for (low, _), s in zip(pads, x.sizes)]
     if 0 not in x.sizes:
         _store(g, buffer, x, interior, fill)
@@ -152,8 +152,6 @@ def _folded_dim(g: Graph, grad: Value, dim: int, size: Dim, low: Dim, high: Dim,
             if length != 0:
                 total = total + _placed(g, grad, dim, begin, length, start, size, -1)
         return g.realize(total)
-
-
     for begin, length, place in ((0, low, 0), (low + size, high, size - 1)):
         if length != 0:
             border = reduce_over(g, "sum", grad.slice(dim, begin, begin + length), [dim], True)
@@ -162,10 +160,11 @@ def _folded_dim(g: Graph, grad: Value, dim: int, size: Dim, low: Dim, high: Dim,
 
 
 def _unpadded(g: Graph, grad: Value, x: Value, pad, is_reflection: bool) -> Value:
-    if any(isinstance(p, int) and p < 0 for p in pad):
-        raise Unsupported(f"backward of a pad with negative amounts, got [{', '.join(map(render, pad))}]")
-    total = g.realize(g.cast(grad, opmath(grad.dtype)))
-    for dim, (low, high) in enumerate(_pairs(x, pad)):
+    pairs = _pairs(x, pad)
+    # what a negative pad cut off has no gradient of its own
+    total = padded(g, g.cast(grad, opmath(grad.dtype)), [tuple(-p if isinstance(p, int) and p < 0 else 0 for p in pair) for pair in pairs])
+    total = g.realize(total)
+    for dim, (low, high) in enumerate(tuple(0 if isinstance(p, int) and p < 0 else p for p in pair) for pair in pairs):
         if low != 0 or high != 0:
             total = _folded_dim(g, total, dim, x.sizes[dim], low, high, is_reflection)
     return g.cast(total, grad.dtype)

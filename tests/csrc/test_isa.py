@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 import mmap
 import re
@@ -13,14 +14,16 @@ import pytest
 
 from accel.csrc import isa
 from accel.csrc.isa_refs import MEMORY_DTYPES, REGISTER_DTYPES
+from accel.csrc.machine import host_machine
 
-# gcc and clang, every width of host vector that this CPU has, values of one piece and of several, the portable twin.
+HOST_VLEN = host_machine().vlen_bytes
+# gcc and clang at the host's own width, narrower values, values of several pieces, the portable twin.
 BUILDS = {
     "vlen16": (0, 16),
-    "vlen32": (1, 32),
-    "vlen32-other": (0, 32),
+    "host": (1, HOST_VLEN),
+    "host-other": (0, HOST_VLEN),
     "vlen128": (1, 128),
-    "portable": (0, 32, "-DDVX_PORTABLE", "-mno-fma", "-mno-avx"),
+    "portable": (0, 16, "-DDVX_PORTABLE", "-mno-fma", "-mno-avx"),
 }
 LANEWISE = ("map", "compare", "mux", "widen", "narrow", "bits")
 SMALLEST_F32, SMALLEST_F64 = 2.0**-149, 2.0**-1074
@@ -242,14 +245,14 @@ def law_values(instr: isa.Instr, lanes: int, case: int) -> dict:
     return values
 
 
-def law_functions(dvx, instr: isa.Instr) -> dict:
-    """Callables by the names that laws use: `vfadd` at the row's suffix, `qnot_q` by its whole name."""
+def law_names(dvx, instr: isa.Instr) -> type[dict]:
+    """A dict of a law's values that also knows intrinsics: `vfadd` at the row's suffix, `qnot_q` by its whole name."""
     by_c_name = {other.c_name: other for other in isa.INSTRUCTIONS}
 
     class Names(dict):
         def __missing__(self, name):
             other = by_c_name.get(f"dvx_{name}_{instr.suffix}") or by_c_name[f"dvx_{name}"]
-            return lambda *operands: dvx.call(other, *operands)
+            return functools.partial(dvx.call, other)
 
     return Names
 
@@ -258,8 +261,8 @@ def test_laws_hold(dvx):
     for instr in isa.INSTRUCTIONS:
         for law in instr.row.laws:
             left, right = law.split(" == ")
-            for case in range(5):
-                names = law_functions(dvx, instr)(law_values(instr, dvx.lanes, case))
+            for case in range(3):
+                names = law_names(dvx, instr)(law_values(instr, dvx.lanes, case))
                 got, expected = eval(left, {}, names), eval(right, {}, names)
                 assert is_same(got, expected), f"{instr.suffix}: {law}: {describe(instr, list(names.values()), got, expected)}"
 
@@ -319,7 +322,7 @@ def test_rows_are_complete_and_consistent():
         names = [word.split(":")[0] for word in row.operands.split()]
         assert row.group in isa.GROUPS, row
         assert set(row.early) <= set(names), row
-        assert row.doc.endswith((".", ",", ";")) and row.doc[-1] == ".", row
+        assert row.doc.endswith("."), row
         assert set(re.split(r"\+", row.pipe)) <= {"LD", "ST", "MPY", "SHF", "PRM", "SCL", "ANY", "NONE"}, row
 
 

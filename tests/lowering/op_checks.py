@@ -41,9 +41,9 @@ def compare(expected, got, what: str) -> None:
 class LoweringCheck(TorchDispatchMode):
     """Compares every call whose overload `wanted` accepts; `checked` and `refused` count overloads."""
 
-    def __init__(self, wanted=lambda target: True, templates=None):
+    def __init__(self, wanted=lambda target: True):
         super().__init__()
-        self.wanted, self.templates = wanted, templates
+        self.wanted = wanted
         self.checked: collections.Counter = collections.Counter()
         self.refused: dict = {}
         self.failures: list[str] = []
@@ -65,7 +65,7 @@ class LoweringCheck(TorchDispatchMode):
 
     def _check(self, func, entry, frozen, expected) -> None:
         args, kwargs = frozen
-        g, machine = Graph(), TensorInterpreter(templates=self.templates)
+        g, machine = Graph(), TensorInterpreter()
 
         def as_value(a):
             if not isinstance(a, torch.Tensor):

@@ -33,13 +33,23 @@ SCATTER_OPS = {"add": lambda a, b: a + b, "mul": lambda a, b: a * b, "min": torc
 SCANS = {"sum": lambda x: x.cumsum(-1), "prod": lambda x: x.cumprod(-1), "max": lambda x: x.cummax(-1), "min": lambda x: x.cummin(-1), "logsumexp": lambda x: x.logcumsumexp(-1)}
 
 
+def _gemm(interpreter: TensorInterpreter, s: Template) -> list[torch.Tensor]:
+    *batch, rows, columns = (interpreter.number(d) for d in s.domain)
+    depth = interpreter.number(s.params.depth)
+    a, b = interpreter.evaluate(s.operands[0], (*batch, rows, depth)), interpreter.evaluate(s.operands[1], (*batch, depth, columns))
+    wide = TORCH_DTYPES[s.outputs[0].buffer.dtype]
+    return [a.to(wide) @ b.to(wide)]
+
+
+TEMPLATES = {"gemm": _gemm}
+
+
 class TensorInterpreter:
     """Runs statements on memory held as flat tensors, one per buffer; `symbols` binds size names."""
 
-    def __init__(self, symbols: dict[str, int] | None = None, templates: dict | None = None):
+    def __init__(self, symbols: dict[str, int] | None = None):
         self.symbols = symbols or {}
         self.memory: dict = {}
-        self.templates = templates or {}
 
     def number(self, value) -> int:
         return int(substitute(value, self.symbols))
@@ -156,8 +166,7 @@ class TensorInterpreter:
             flat[position] = SCATTER_OPS[s.op](flat[position], value)
 
     def _template(self, s) -> None:
-        operands = [self.evaluate(load, tuple(self.number(d) for d in load.buffer.sizes)) for load in s.operands]
-        for target, values in zip(s.outputs, self.templates[s.kind](s.params, *operands)):
+        for target, values in zip(s.outputs, TEMPLATES[s.kind](self, s)):
             self._put(target, tuple(values.shape), values)
 
     def value(self, value) -> torch.Tensor:

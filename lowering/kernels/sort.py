@@ -1,0 +1,218 @@
+"""Template "sort": sorts 64-bit keys along the last dim, ascending; a second operand of the same sizes breaks ties and moves along.
+
+A bitonic network: vectors are sorted within registers by permutes, then merged block by block in scratch. Every merge compares
+its second half backwards, so all steps order the same way. The steps do not depend on data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+from ...csrc.machine import Machine
+from ..build_vector import Builder
+from ..index_expr import Dim, product
+from ..kernel_writer import BoundKernel, KernelWriter, PointEmitter, Scratch, Sink
+from ..lanes import Lanes
+from ..select import expansion
+from ..tensor_ir import Buffer, Load, Map, Template
+from ..vector_ir import V
+from . import template
+
+__all__ = ["SortParams"]
+
+_LAST = 2**63 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class SortParams:
+    """Static arguments of a sort: elements of a row."""
+
+    length: int
+
+
+@expansion("order_key", "sf")
+def order_key(b: Builder, x: V, **_) -> V:
+    """An i32 that orders as the float does: -0 equals 0, every NaN is the largest."""
+    return _order_key(Lanes(b, x), "w", 31)
+
+
+@expansion("order_key", "df")
+def order_key_double(b: Builder, x: V, **_) -> V:
+    """An i64 that orders as the float does: -0 equals 0, every NaN is the largest."""
+    return _order_key(Lanes(b, x), "d", 63)
+
+
+def _order_key(x: Lanes, register: str, sign_bit: int) -> V:
+    bits = (x + 0.0).bits(register)
+    key = bits.op("vxor", bits.op("vsar", sign_bit).op("vand", 2**sign_bit - 1))
+    return key.of(2**sign_bit - 1).where(x.b.op(f"vcmpne.{x.type}", x.v, x.v), key).v
+
+
+@template("sort")
+def sort(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine) -> list[BoundKernel]:
+    """One kernel that sorts every row; operands are (keys) or (keys, companions)."""
+    return [_SortKernel(statement, epilogue, stored, machine.lanes).write()]
+
+
+class _SortKernel:
+    """Writes the kernel; a state is one vector per operand: (keys) or (keys, companions)."""
+
+    def __init__(self, statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], lanes: int):
+        self.statement, self.lanes = statement, lanes
+        self.w = KernelWriter(lanes)
+        self.sink = Sink(self.w, statement, epilogue, stored)
+        self.length = statement.params.length
+        self.extent = max(1 << (self.length - 1).bit_length(), lanes)
+        self.scratch: list[Scratch] = [self.w.scratch("d", self.extent) for _ in statement.operands]
+
+    def write(self) -> BoundKernel:
+        rows = self.statement.domain[:-1]
+        self._rows(rows, [])
+        points, steps = product(self.statement.domain), self.extent.bit_length() ** 2 // 2
+        n_bytes = points * 16 * len(self.scratch)
+        return self.w.finish("sort", f"sort rows of {self.length}", "sort", self.statement.origins, points * steps + self.sink.flops(points), n_bytes, points * steps * 4)
+
+    def _rows(self, sizes: tuple[Dim, ...], coords: list[Dim]) -> None:
+        if len(coords) < len(sizes):
+            with self.w.loop("i", 0, sizes[len(coords)], parallel=not coords) as scope:
+                self._rows(sizes, [*coords, scope.index])
+            return
+        self._read(coords)
+        self._sort_vectors()
+        block = self.lanes
+        while block < self.extent:
+            self._merge(block)
+            block *= 2
+        self._write(coords)
+
+    # Memory
+
+    def _vectors(self, length: int):
+        """(first element, lanes that exist or None) of the vectors of a row."""
+        whole = length // self.lanes * self.lanes
+        return whole, (self.w.op("qtail.q", length - whole) if whole != length else None)
+
+    def _read(self, coords: list[Dim]) -> None:
+        """Copies a row into scratch and fills up with keys that sort last."""
+        w, (whole, tail) = self.w, self._vectors(self.length)
+        last = w.op("vsplat.d", _LAST)
+        for operand, scratch in zip(self.statement.operands, self.scratch):
+            base = w.let(_row(operand, coords))
+            if whole:
+                with w.loop("c", 0, whole, self.lanes) as scope:
+                    self._store(scratch, scope.index, w.op("vld.d", w.addr(operand.buffer, base + scope.index)))
+            if tail is not None:
+                value = w.op("vldq.d", tail, w.addr(operand.buffer, base + whole))
+                self._store(scratch, whole, w.op("vmux.d", tail, value, last))
+            filled = whole + (self.lanes if tail is not None else 0)
+            if filled < self.extent:
+                with w.loop("c", filled, self.extent, self.lanes) as scope:
+                    self._store(scratch, scope.index, last)
+
+    def _write(self, coords: list[Dim]) -> None:
+        w, (whole, tail) = self.w, self._vectors(self.length)
+        if whole:
+            with w.loop("c", 0, whole, self.lanes) as scope:
+                self._write_vector(coords, scope.index, None)
+        if tail is not None:
+            self._write_vector(coords, whole, tail)
+
+    def _write_vector(self, coords: list[Dim], position: Dim, mask: V | None) -> None:
+        """The first output goes through the sink, with its epilogue; a second one is stored as it is."""
+        where, state = [*coords, position], self._load_state(position)
+        self.sink.put(where, len(coords), state[0], mask)
+        for target, value in zip(self.statement.outputs[1:], state[1:]):
+            PointEmitter(self.w, where, len(coords), mask).store(target, value)
+
+    def _load(self, scratch: Scratch, position: Dim) -> V:
+        return self.w.op("vld.d", self.w.addr(scratch, position))
+
+    def _store(self, scratch: Scratch, position: Dim, value: V) -> None:
+        self.w.op("vst.d", self.w.addr(scratch, position, write=True), value)
+
+    def _load_state(self, position: Dim) -> list[V]:
+        return [self._load(scratch, position) for scratch in self.scratch]
+
+    def _store_state(self, position: Dim, state: list[V]) -> None:
+        for scratch, value in zip(self.scratch, state):
+            self._store(scratch, position, value)
+
+    # Comparisons
+
+    def _ordered(self, a: list[V], c: list[V]) -> tuple[list[V], list[V]]:
+        """(smaller, larger) of two states, lane by lane."""
+        w = self.w
+        if len(a) == 1:
+            return [w.op("vmin.d", a[0], c[0])], [w.op("vmax.d", a[0], c[0])]
+        is_less = self._is_less(a, c)
+        return [w.op("vmux.d", is_less, x, y) for x, y in zip(a, c)], [w.op("vmux.d", is_less, y, x) for x, y in zip(a, c)]
+
+    def _is_less(self, a: list[V], c: list[V]) -> V:
+        w = self.w
+        tied = w.op("qand.q", w.op("vcmpeq.d", a[0], c[0]), w.op("vcmple.d", a[1], c[1]))
+        return w.op("qor.q", w.op("vcmplt.d", a[0], c[0]), tied)
+
+    def _within(self, state: list[V], partner: int, bit: int) -> list[V]:
+        """Orders lanes i and i xor partner: the one without `bit` keeps the smaller."""
+        w = self.w
+        lane = w.op("viota.w")
+        index = w.op("vxor.w", lane, w.op("vsplat.w", partner))
+        other = [w.op("vperm.d", value, index) for value in state]
+        small, large = self._ordered(state, other)
+        is_low = w.op("vcmpeq.w", w.op("vand.w", lane, w.op("vsplat.w", bit)), w.op("vsplat.w", 0))
+        return [w.op("vmux.d", is_low, s, g) for s, g in zip(small, large)]
+
+    def _reversed(self, state: list[V]) -> list[V]:
+        w = self.w
+        index = w.op("vsub.w", w.op("vsplat.w", self.lanes - 1), w.op("viota.w"))
+        return [w.op("vperm.d", value, index) for value in state]
+
+    # Stages
+
+    def _halve(self, state: list[V], first: int) -> list[V]:
+        """The half-cleaners of distance first, first / 2, … 1 within a vector."""
+        distance = first
+        while distance:
+            state = self._within(state, distance, distance)
+            distance //= 2
+        return state
+
+    def _sort_vectors(self) -> None:
+        """Sorts every vector of the scratch by itself."""
+        with self.w.loop("c", 0, self.extent, self.lanes) as scope:
+            state = self._load_state(scope.index)
+            for bit in itertools.takewhile(lambda b: b < self.lanes, (1 << i for i in itertools.count())):
+                state = self._halve(self._within(state, 2 * bit - 1, bit), bit // 2)
+            self._store_state(scope.index, state)
+
+    def _merge(self, block: int) -> None:
+        """Merges pairs of sorted blocks of `block` elements."""
+        w = self.w
+        with w.loop("b", 0, self.extent, 2 * block) as base:
+            with w.loop("c", 0, block, self.lanes) as scope:
+                low, high = base.index + scope.index, base.index + (2 * block - self.lanes) - scope.index
+                small, large = self._ordered(self._load_state(low), self._reversed(self._load_state(high)))
+                self._store_state(low, small)
+                self._store_state(high, self._reversed(large))
+        distance = block // 2
+        while distance >= self.lanes:
+            self._clean(distance)
+            distance //= 2
+        with w.loop("c", 0, self.extent, self.lanes) as scope:
+            self._store_state(scope.index, self._halve(self._load_state(scope.index), self.lanes // 2))
+
+    def _clean(self, distance: int) -> None:
+        w = self.w
+        with w.loop("b", 0, self.extent, 2 * distance) as base:
+            with w.loop("c", 0, distance, self.lanes) as scope:
+                low = base.index + scope.index
+                small, large = self._ordered(self._load_state(low), self._load_state(low + distance))
+                self._store_state(low, small)
+                self._store_state(low + distance, large)
+
+
+def _row(place: Load, coords: list[Dim]) -> Dim:
+    """Offset of a row; rows are contiguous."""
+    assert place.strides[-1] == 1, "rows to sort are contiguous"
+    return place.offset + sum((c * s for c, s in zip(coords, place.strides)), 0)

@@ -1,0 +1,169 @@
+"""Order along a dim: sort, topk, kthvalue, median, nanmedian.
+
+Elements become 64-bit keys that sort as the elements do, with the position in the low half where it fits, so that equal elements
+keep their order and NaN comes last. Where eager's order of equals is not defined (topk, an unstable sort), types in which
+equals are common stay in eager, which alone knows its order.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..index_expr import Dim, render
+from ..kernels.sort import SortParams
+from ..registry import lowering
+from ..tensor_ir import contiguous_strides
+from ..values import Graph, Unsupported, Value
+from .reduce import FLOATS, reduce_over
+
+aten = torch.ops.aten
+
+
+def _length(x: Value, dim: int) -> int:
+    size = x.sizes[dim]
+    if not isinstance(size, int):
+        raise Unsupported(f"sorting along a dim of symbolic size {render(size)}")
+    return size
+
+
+def _key(g: Graph, x: Value, descending: bool) -> Value:
+    """An integer (i32, or i64 for 64-bit types) that orders as x does, backwards if descending."""
+    if x.dtype in FLOATS:
+        wide = g.cast(x, "f32") if x.dtype in ("f16", "bf16") else x
+        key = g.map("order_key", wide, dtype="i64" if x.dtype == "f64" else "i32")
+    else:
+        key = x if x.dtype == "i64" else g.cast(x, "i32")
+    return ~key if descending else key
+
+
+def sorted_positions(g: Graph, x: Value, dim: int, descending: bool) -> Value:
+    """Positions along dim in sorted order, with dim moved to the end; equal elements keep their order."""
+    length = _length(x, dim)
+    order = [*(d for d in range(x.rank) if d != dim), dim]
+    moved = x.permute(order)
+    if 0 in moved.sizes or length == 1:
+        return g.index(moved.sizes, -1) if 0 not in moved.sizes else g.constant(0, "i64", moved.sizes)
+    key, position = _key(g, moved, descending), g.index(moved.sizes, -1)
+    strides, output = contiguous_strides(moved.sizes), ("i64", moved.sizes, None)
+    if key.dtype == "i64":
+        operands = [g.realize(v, strides=strides) for v in (key, position)]
+        return g.template("sort", operands, [output, output], SortParams(length))[1]
+    packed = g.map("shl", g.cast(key, "i64"), g.constant(32, "i64")) | position
+    (result,) = g.template("sort", [g.realize(packed, strides=strides)], [output], SortParams(length))
+    return result & (2**32 - 1)
+
+
+def _taken(g: Graph, x: Value, dim: int, positions: Value) -> tuple[Value, Value]:
+    """(elements, positions) for positions whose last dim stands for dim."""
+    back = list(range(x.rank - 1))
+    back.insert(dim, x.rank - 1)
+    index = g.realize(positions).permute(back)
+    values = g.gather(x, [(dim, index)], index.sizes, [None if d == dim else d for d in range(x.rank)])
+    return values, index
+
+
+def _sorted(g: Graph, x: Value, dim: int, descending: bool) -> tuple[Value, Value]:
+    if x.rank == 0:
+        return x, g.constant(0, "i64")
+    x, dim = g.realize(x), dim % x.rank
+    return _taken(g, x, dim, sorted_positions(g, x, dim, descending))
+
+
+def _refuse_ties(x: Value, what: str) -> None:
+    if x.dtype not in ("f32", "f64"):
+        raise Unsupported(f"{what} of dtype {x.dtype}: which of equal elements comes first is eager's choice")
+
+
+@lowering(aten.sort.default)
+def sort(g: Graph, x: Value, dim: int = -1, descending: bool = False) -> tuple[Value, Value]:
+    _refuse_ties(x, "an unstable sort")
+    return _sorted(g, x, dim, descending)
+
+
+@lowering(aten.sort.stable)
+def sort_stable(g: Graph, x: Value, *, stable: bool | None = False, dim: int = -1, descending: bool = False) -> tuple[Value, Value]:
+    if not stable:
+        _refuse_ties(x, "an unstable sort")
+    return _sorted(g, x, dim, descending)
+
+
+@lowering(aten.topk.default)
+def topk(g: Graph, x: Value, k: Dim, dim: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Value, Value]:
+    _refuse_ties(x, "topk")
+    if not sorted:
+        raise Unsupported("topk with sorted=False: the order is eager's choice")
+    if x.rank == 0:
+        return x.expand([k]).squeeze() if k == 1 else x, g.constant(0, "i64")
+    x, dim = g.realize(x), dim % x.rank
+    return _taken(g, x, dim, sorted_positions(g, x, dim, largest).slice(-1, 0, k))
+
+
+def _kept(value: Value, dim: int, keepdim: bool) -> Value:
+    return value if keepdim else value.squeeze([dim])
+
+
+def _one_taken(g: Graph, x: Value, dim: int, positions: Value, keepdim: bool) -> tuple[Value, Value]:
+    values, index = _taken(g, x, dim, positions)
+    return _kept(values, dim, keepdim), _kept(index, dim, keepdim)
+
+
+@lowering(aten.kthvalue.default)
+def kthvalue(g: Graph, x: Value, k: Dim, dim: int = -1, keepdim: bool = False) -> tuple[Value, Value]:
+    _refuse_ties(x, "kthvalue")
+    if x.rank == 0:
+        return x, g.constant(0, "i64")
+    x, dim = g.realize(x), dim % x.rank
+    return _one_taken(g, x, dim, sorted_positions(g, x, dim, False).slice(-1, k - 1, k), keepdim)
+
+
+def _middle(g: Graph, x: Value, dim: int, keepdim: bool, ignore_nan: bool) -> tuple[Value, Value]:
+    """The lower median and its position; NaN wins unless ignored, then the median is over the numbers."""
+    length = _length(x, dim)
+    if length == 0:
+        raise Unsupported("median over a dim of size 0")
+    positions = g.realize(sorted_positions(g, x, dim, False))
+    moved = x.permute([*(d for d in range(x.rank) if d != dim), dim])
+    place = g.constant((length - 1) // 2, "i64", (*positions.sizes[:-1], 1))
+    if x.dtype in FLOATS:
+        n_nan = g.realize(reduce_over(g, "sum", g.cast(moved.differs(moved), "i64"), [x.rank - 1], True))
+        if ignore_nan:
+            n_numbers = g.map("maximum", length - n_nan, g.constant(1, "i64"))
+            place = g.map("div_trunc", n_numbers - 1, g.constant(2, "i64"))
+        else:
+            # NaN sorts last, so the first of them lies at length - n_nan
+            place = (length - n_nan).where(n_nan > 0, place)
+    lead = range(x.rank - 1)
+    taken = g.gather(positions, [(x.rank - 1, place)], place.sizes, [*lead, None])
+    return _one_taken(g, x, dim, taken, keepdim)
+
+
+def _median_all(g: Graph, x: Value, ignore_nan: bool) -> Value:
+    flat = g.realize(x).reshape([x.numel])
+    return _middle(g, flat, 0, False, ignore_nan)[0]
+
+
+def _median_dim(g: Graph, x: Value, dim: int, keepdim: bool, ignore_nan: bool) -> tuple[Value, Value]:
+    _refuse_ties(x, "the position of a median")
+    if x.rank == 0:
+        return x, g.constant(0, "i64")
+    return _middle(g, g.realize(x), dim % x.rank, keepdim, ignore_nan)
+
+
+@lowering(aten.median.default)
+def median(g: Graph, x: Value) -> Value:
+    return _median_all(g, x, False)
+
+
+@lowering(aten.nanmedian.default)
+def nanmedian(g: Graph, x: Value) -> Value:
+    return _median_all(g, x, True)
+
+
+@lowering(aten.median.dim)
+def median_dim(g: Graph, x: Value, dim: int, keepdim: bool = False) -> tuple[Value, Value]:
+    return _median_dim(g, x, dim, keepdim, False)
+
+
+@lowering(aten.nanmedian.dim)
+def nanmedian_dim(g: Graph, x: Value, dim: int, keepdim: bool = False) -> tuple[Value, Value]:
+    return _median_dim(g, x, dim, keepdim, True)

@@ -1,0 +1,90 @@
+"""The frontend with lowering and runtime behind it: a few programs of each kind, compiled for real."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import accel
+
+
+def compiled(fn, tmp_path=None, **options):
+    return torch.compile(fn, backend="accel", options=options | ({"dump_dir": tmp_path} if tmp_path else {}))
+
+
+def around_svd(x, y):
+    u, s, v = torch.linalg.svd(x @ y + 1, full_matrices=False)
+    return (u * s) @ v + x
+
+
+def mutate(x, y):
+    view = x[1:]
+    view.mul_(2)
+    y.add_(x.sum())
+    return x.sum(0), view
+
+
+@pytest.mark.parametrize("machine", ["host", "dvx-h1"])
+def test_partitions_around_a_fallback_are_as_eager(machine):
+    x, y = torch.randn(4, 4), torch.randn(4, 4)
+    with torch.no_grad():
+        explained = accel.explain(around_svd, machine=machine)(x, y)
+        torch.testing.assert_close(compiled(around_svd, machine=machine)(x, y), around_svd(x, y), rtol=1e-4, atol=1e-4)
+    (graph,) = explained.graphs
+    assert len(graph.partitions) == 2 and [fallback.op for fallback in graph.fallbacks] == ["aten._linalg_svd"]
+    assert all(partition.kernels for partition in graph.partitions)
+
+
+def test_mutation_and_aliases_are_as_eager():
+    inputs, twins = ([torch.arange(12.0).view(4, 3), torch.ones(2)] for _ in range(2))
+    torch.testing.assert_close((compiled(mutate)(*inputs), inputs), (mutate(*twins), twins))
+
+
+def test_training_step_is_as_eager():
+    torch.manual_seed(0)
+    model, x = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4)), torch.randn(5, 8)
+    gradients = []
+    for call in (model, compiled(model)):
+        model.zero_grad()
+        call(x).square().mean().backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    torch.testing.assert_close(*gradients)
+
+
+def test_frozen_model_is_as_eager():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(64, 4)).eval()
+    x = torch.randn(2, 3, 6, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(model, freeze=True)(x), model(x), rtol=1e-4, atol=1e-5)
+        assert accel.explain(model, freeze=True)(x).graphs[0].frozen > 0
+
+
+def test_one_compilation_serves_every_size():
+    dynamic = torch.compile(lambda x: x.sum(-1) * x.shape[0] + x[:, 0], backend="accel", dynamic=True)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for n_rows in (3, 5, 9):
+            x = torch.randn(n_rows, 11)
+            torch.testing.assert_close(dynamic(x), x.sum(-1) * n_rows + x[:, 0])
+
+
+def test_dump_dir_holds_every_stage(tmp_path):
+    compiled(lambda x: x.relu() + 1, tmp_path)(torch.ones(8))
+    (folder,) = tmp_path.glob("*/partition_0")
+    assert {path.name for path in folder.iterdir()} >= {"tensor.txt", "schedule.txt", "vector.txt", "c.c"}
+
+
+def test_no_compiler_is_one_warning_and_eager(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("ACCEL_CC", str(tmp_path / "no-such-compiler"))
+    x = torch.randn(8)
+    with caplog.at_level("WARNING", "accel"):
+        torch.testing.assert_close(compiled(lambda x: x * 2 + 1, cache_dir=tmp_path / "cache")(x), x * 2 + 1)
+    assert sum("run in eager, since compiling failed" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_index_out_of_range_is_an_index_error():
+    table = torch.randn(4, 3)
+    look_up = compiled(lambda index: torch.nn.functional.embedding(index, table) * 2)
+    torch.testing.assert_close(look_up(torch.tensor([0, 3])), table[[0, 3]] * 2)
+    with pytest.raises(IndexError):
+        look_up(torch.tensor([0, 4]))

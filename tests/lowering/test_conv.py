@@ -1,0 +1,170 @@
+"""Convolutions against torch's in float64: sizes, strides, layouts, groups, transposed, dtypes, machines, symbolic sizes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from value_programs import MACHINES, compile_values, run_values
+
+from accel.lowering import registry
+
+aten = torch.ops.aten
+
+TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+
+
+def lower(op):
+    return registry.find(op).function
+
+
+def check(result, expected):
+    scale = expected.abs().max().item() if expected.numel() else 1.0
+    torch.testing.assert_close(result.double(), expected.double(), rtol=TOLERANCE[result.dtype], atol=TOLERANCE[result.dtype] * max(scale, 1e-30))
+
+
+def case(image, weight, stride=1, padding=0, dilation=1, transposed=False, output_padding=0, groups=1, bias=True, last=False, dtype=torch.float32):
+    """(tensors, arguments of aten.convolution behind them)."""
+    torch.manual_seed(0)
+    rank = len(image) - 2
+    per_dim = [list(v) if isinstance(v, tuple) else [v] * rank for v in (stride, padding, dilation, output_padding)]
+    x, w = torch.randn(image).to(dtype), torch.randn(weight).to(dtype)
+    if last:
+        x = x.movedim(1, -1).contiguous().movedim(-1, 1)
+    out_channels = weight[1] * groups if transposed else weight[0]
+    b = [torch.randn(out_channels).to(dtype)] if bias else []
+    return [x, w, *b], (*per_dim[:3], transposed, per_dim[3], groups)
+
+
+def run_cases(cases, machine, symbols=None):
+    def program(g, *values):
+        values, results = list(values), []
+        for tensors, arguments in cases:
+            x, w = values.pop(0), values.pop(0)
+            b = values.pop(0) if len(tensors) == 3 else None
+            results.append(lower(aten.convolution.default)(g, x, w, b, *arguments))
+        return results
+
+    return run_values(program, [t for tensors, _ in cases for t in tensors], machine, symbols)
+
+
+def check_cases(cases, machine):
+    for (tensors, arguments), result in zip(cases, run_cases(cases, machine)):
+        x, w, *b = (t.double() for t in tensors)
+        check(result, aten.convolution(x, w, b[0] if b else None, *arguments))
+
+
+PLAIN = [
+    case((2, 3, 9, 11), (5, 3, 3, 3), padding=1),
+    case((1, 16, 8, 8), (24, 16, 3, 3), padding=1, last=True),
+    case((1, 16, 8, 8), (24, 16, 3, 3), padding=(1, 2), stride=(2, 1), bias=False),
+    case((2, 12, 7, 7), (20, 12, 1, 1)),
+    case((2, 12, 7, 7), (20, 12, 1, 1), last=True),
+    case((1, 8, 9, 9), (7, 8, 1, 1), stride=2, last=True),
+    case((1, 3, 20, 20), (16, 3, 7, 7), stride=2, padding=3),
+    case((1, 4, 15, 12), (6, 4, 3, 3), dilation=2, padding=2),
+    case((1, 40, 5, 5), (48, 40, 5, 5), padding=2),
+]
+ONE_AND_THREE_DIMS = [
+    case((2, 5, 30), (9, 5, 4), padding=2, stride=3),
+    case((1, 6, 17), (8, 6, 3), dilation=4, padding=4, last=True),
+    case((1, 3, 6, 7, 8), (10, 3, 3, 3, 3), padding=1),
+    case((2, 4, 5, 6, 4), (8, 4, 2, 3, 1), stride=(2, 1, 1), padding=(0, 1, 0), last=True),
+]
+GROUPED = [
+    case((1, 12, 8, 8), (12, 4, 3, 3), groups=3, padding=1),
+    case((2, 32, 6, 6), (64, 8, 1, 1), groups=4, last=True),
+    case((1, 16, 14, 14), (16, 1, 3, 3), groups=16, padding=1),
+    case((1, 16, 30, 29), (16, 1, 3, 3), groups=16, padding=1, last=True),
+    case((2, 19, 9, 40), (19, 1, 5, 5), groups=19, padding=2, stride=2),
+    case((1, 24, 7, 7), (24, 1, 7, 7), groups=24, padding=3, last=True),
+    case((1, 9, 25), (9, 1, 3), groups=9, padding=2, dilation=2),
+    case((1, 4, 6, 6), (8, 1, 3, 3), groups=4, padding=1),
+    case((1, 8, 4, 5, 6), (8, 1, 3, 3, 3), groups=8, padding=1),
+]
+TRANSPOSED = [
+    case((1, 6, 7, 7), (6, 5, 3, 3), transposed=True, padding=1),
+    case((2, 8, 5, 6), (8, 4, 4, 4), transposed=True, stride=2, padding=1),
+    case((1, 8, 5, 6), (8, 4, 3, 3), transposed=True, stride=(2, 3), padding=1, output_padding=1, last=True),
+    case((1, 8, 9), (8, 3, 5), transposed=True, stride=3, dilation=2),
+    case((1, 8, 6, 6), (8, 2, 3, 3), transposed=True, groups=4, stride=2, bias=False),
+    case((1, 6, 5, 5), (6, 3, 2, 2), transposed=True, padding=3, stride=4, output_padding=2),
+]
+
+
+@pytest.mark.parametrize("machine", ["lanes8", "lanes4", "lanes16", "dvx-h1"])
+def test_convolutions_agree(machine):
+    check_cases(PLAIN if machine == "lanes8" else PLAIN[::2], MACHINES[machine])
+
+
+@pytest.mark.parametrize("machine", ["lanes8", "lanes16"])
+def test_one_and_three_dims_agree(machine):
+    check_cases(ONE_AND_THREE_DIMS, MACHINES[machine])
+
+
+@pytest.mark.parametrize("machine", ["lanes8", "lanes4", "dvx-h1"])
+def test_grouped_and_depthwise_agree(machine):
+    check_cases(GROUPED if machine == "lanes8" else GROUPED[::3], MACHINES[machine])
+
+
+@pytest.mark.parametrize("machine", ["lanes8", "lanes16"])
+def test_transposed_convolutions_agree(machine):
+    check_cases(TRANSPOSED, MACHINES[machine])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
+def test_dtypes_agree(dtype):
+    cases = [
+        case((1, 8, 6, 6), (10, 8, 3, 3), padding=1, dtype=dtype),
+        case((1, 8, 6, 6), (10, 8, 1, 1), last=True, dtype=dtype),
+        case((1, 8, 6, 6), (8, 1, 3, 3), groups=8, padding=1, dtype=dtype),
+    ]
+    check_cases(cases, MACHINES["lanes8"])
+
+
+@pytest.mark.parametrize("arguments", [{"padding": 1}, {"padding": 1, "stride": 2, "last": True}, {"groups": 8, "padding": 1}], ids=["plain", "strided", "depthwise"])
+def test_symbolic_batch_and_image(arguments):
+    weight = (8, 1 if "groups" in arguments else 8, 3, 3)
+    tensors, rest = case((5, 8, 11, 13), weight, **arguments)
+
+    def program(g, x, w, b):
+        return lower(aten.convolution.default)(g, x, w, b, *rest)
+
+    _, run = compile_values(program, tensors, MACHINES["lanes8"], {5: "s0", 11: "s1", 13: "s2"})
+    for sizes in [(5, 11, 13), (1, 3, 3), (2, 20, 9)]:
+        (x, w, b), _ = case((sizes[0], 8, *sizes[1:]), weight, **arguments)
+        check(run(x, w, b, sizes=sizes)[0], aten.convolution(x.double(), w.double(), b.double(), *rest))
+
+
+def test_residual_and_activation_join_the_convolution():
+    (x, w, b), arguments = case((1, 16, 10, 10), (24, 16, 3, 3), padding=1, last=True)
+    residual = torch.randn(1, 10, 10, 24).movedim(-1, 1)
+
+    def program(g, x, w, b, residual):
+        result = g.map("add", lower(aten.convolution.default)(g, x, w, b, *arguments), residual)
+        return g.map("maximum", result, g.constant(0.0, "f32"))
+
+    partition, run = compile_values(program, (x, w, b, residual), MACHINES["lanes8"])
+    assert [k.kind for k in partition.kernels][-1] == "conv"
+    check(run(x, w, b, residual)[0], (aten.convolution(x.double(), w.double(), b.double(), *arguments) + residual.double()).relu())
+
+
+def backward_arguments(tensors, arguments):
+    """(grad, tensors, arguments of aten.convolution_backward) of a case."""
+    x, w, *b = tensors
+    grad = torch.randn_like(aten.convolution(x, w, b[0] if b else None, *arguments))
+    return grad, x, w, b, ([w.shape[0] if not arguments[3] else w.shape[1] * arguments[5]], *arguments, [True, True, True])
+
+
+@pytest.mark.parametrize("machine", ["lanes8", "lanes16"])
+@pytest.mark.parametrize("cases", [PLAIN[::2], ONE_AND_THREE_DIMS[::3], GROUPED[::2], TRANSPOSED[::2]], ids=["plain", "dims", "grouped", "transposed"])
+def test_gradients_agree(cases, machine):
+    backward = [backward_arguments(*c) for c in cases]
+
+    def program(g, *values):
+        triples = [values[i:i + 3] for i in range(0, len(values), 3)]
+        return [v for triple, c in zip(triples, backward) for v in lower(aten.convolution_backward.default)(g, *triple, *c[4])]
+
+    results = iter(run_values(program, [t for grad, x, w, _, _ in backward for t in (grad, x, w)], MACHINES[machine]))
+    for grad, x, w, _, arguments in backward:
+        for expected in aten.convolution_backward(grad.double(), x.double(), w.double(), *arguments):
+            check(next(results), expected)
