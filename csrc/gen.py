@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from .isa import GROUPS, INSTRUCTIONS, MEMORY_TYPES, ROWS, Instr, Row
 
-__all__ = ["declarations", "docs_text", "header_text", "main", "outputs"]
+__all__ = ["docs_text", "header_text", "main", "outputs"]
 
 _HEADER_TOP = """\
 /* DVX intrinsics, emulated on the host: one `static inline` function an instruction.
@@ -130,19 +129,13 @@ def _stamp_line(instr: Instr) -> str:
     return f"{stamp}({', '.join([*counted, name, *arguments])})"
 
 
-def declarations(instructions: Iterable[Instr]) -> str:
-    """The C that declares just these intrinsics: what a unit has instead of dvx.h, which takes a compiler ten times as long."""
-    lines = {instr.index: _stamp_line(instr) for instr in instructions}
-    return "\n".join(['#include "dvx_stamp.h"', *(lines[index] for index in sorted(lines)), ""])
-
-
 def _by_row() -> list[tuple[Row, list[Instr]]]:
     return [(row, [instr for instr in INSTRUCTIONS if instr.row is row]) for row in ROWS]
 
 
 def header_text() -> str:
     """The text of include/dvx.h."""
-    lines = [_HEADER_TOP]
+    lines = [_HEADER_TOP, f"/* The counter of scalar loads, behind those of the instructions. */\n#define DVX_SCALAR_ROW {len(INSTRUCTIONS)}\n"]
     for row, instructions in _by_row():
         names = ", ".join(operand.name for operand in instructions[0].operands)
         lines.append(f"/* {row.mnemonic}({names}): {row.doc} */")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import time
+import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import torch
 from torch import fx
@@ -15,11 +18,13 @@ from .dump import dump_graph
 from .errors import CompileError, StrictError
 from .freeze import fold_constants
 from .graph_runner import Runner, make_runner
+from .lowering import Unsupported
 from .native import CompiledPartition, Compiler
 from .nodes import is_call
 from .normalize import normalize
 from .options import Options
 from .partition import Partition, Plan, plan
+from .runtime.errors import BuildError
 from .source import op_name, source_line
 from .verdicts import judge_graph
 
@@ -84,6 +89,7 @@ def compile_graph(gm: fx.GraphModule, kind: str, compilation: Compilation, const
     Raises:
         StrictError: `strict` is set and a node would run in eager.
     """
+    started = time.perf_counter()
     options = compilation.options
     normalize(gm)
     constants = fold_constants(gm, constants) if constants else {}
@@ -96,10 +102,18 @@ def compile_graph(gm: fx.GraphModule, kind: str, compilation: Compilation, const
     runner = make_runner(gm, planned, {partition: made.run for partition, made in compiled.items()}, constants)
     result = CompiledGraph(name, kind, gm.graph, planned, compiled, failures, runner, len(constants))
     compilation.has_fallbacks |= bool(result.fallbacks)
+    _log(result, time.perf_counter() - started)
     compilation.observe(result)
     if options.dump_dir is not None:
         dump_graph(result, options.dump_dir)
     return _boxed(runner)
+
+
+def _log(result: CompiledGraph, seconds: float) -> None:
+    counts = (result.n_calls, len(result.plan.partitions), len(result.fallbacks))
+    logger.info("%s: %d nodes, %d partitions, %d fallbacks; compiled in %.2f s", result.name, *counts, seconds)
+    for node, reason in result.fallbacks.items():
+        logger.debug("%s: %s (%s) at %s runs in eager: %s", result.name, node.name, op_name(node), source_line(node), reason)
 
 
 def _compile_name() -> str:
@@ -135,8 +149,8 @@ def _compile_partitions(
         if error is None:
             compiled[partition] = result.result()
             continue
-        failures[partition] = f"not compiled: {type(error).__name__}: {error}"
-        logger.info("%s_%d", name, partition.id, exc_info=error)
+        failures[partition] = _describe_failure(error)
+        logger.debug("partition %d of %s was not compiled", partition.id, name, exc_info=error)
         if compilation.options.strict:
             raise CompileError(f"accel: strict=True, and partition {partition.id} of {name} was {failures[partition]}") from error
     _warn_of(failures, name)
@@ -159,6 +173,15 @@ def _start(planned: Plan, name: str, compilation: Compilation, kind: str, consta
             else:
                 results[partition] = pool.submit(build)
     return results
+
+
+def _describe_failure(error: BaseException) -> str:
+    """What went wrong; where our own code is at fault, the line that raised."""
+    text = f"not compiled: {type(error).__name__}: {error}"
+    if isinstance(error, (BuildError, Unsupported)):
+        return text
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{text} (a bug of accel, in {Path(frame.filename).name}:{frame.lineno}; please report it)"
 
 
 def _warn_of(failures: Mapping[Partition, str], name: str) -> None:

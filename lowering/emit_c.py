@@ -61,8 +61,7 @@ def emit_partition(name: str, calls: tuple[Call, ...], symbols: tuple[str, ...],
 
 
 def _units(name: str, functions: list[str], prototypes: str, entry: str, n_units: int) -> tuple[tuple[str, str], ...]:
-    head = f"#define DVX_SCALAR_ROW {len(isa.INSTRUCTIONS)}\n"
-    head += '#include "dvx.h"\n#include "dvx_runtime.h"\n#include "dvx_kernel.h"\n\n'
+    head = '#include "dvx.h"\n#include "dvx_runtime.h"\n#include "dvx_kernel.h"\n\n'
     count = max(1, min(len(functions), max(n_units, -(-len(functions) // MAX_KERNELS_PER_UNIT))))
     bins: list[list[str]] = [[] for _ in range(count)]
     for text in sorted(functions, key=len, reverse=True):

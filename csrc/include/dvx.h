@@ -9,6 +9,9 @@
 
 #include "dvx_stamp.h"
 
+/* The counter of scalar loads, behind those of the instructions. */
+#define DVX_SCALAR_ROW 288
+
 /* vld(p): Consecutive elements from p. */
 DVX_LOAD(0, 1, vld_sf, sf, sf)
 DVX_LOAD(1, 2, vld_df, df, df)

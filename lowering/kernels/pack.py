@@ -152,10 +152,14 @@ class _PackKernel:
         w, lanes = self.w, self.w.lanes
         depth = product(size for size, _ in self.k)
         target = w.let(self.target_base + panel * self.panel)
-        with w.loop("v", 0, self.width, lanes) as side:
-            rows = [w.let(self.source_base + self._existing(panel * self.width + side.index + r) * self.column_stride) for r in range(lanes)]
-            with w.loop("k", 0, depth, lanes) as loop:
-                self._square(rows, loop.index, depth, target + side.index, keeps_order)
+        with w.loop("k", 0, depth, lanes) as loop, w.loop("v", 0, self.width, lanes) as side:
+            column = w.let(panel * self.width + side.index)
+            if isinstance(self.columns, int) and self.columns % self.width == 0:
+                base = w.let(self.source_base + column * self.column_stride)
+                rows = [base + r * self.column_stride for r in range(lanes)]
+            else:
+                rows = [w.let(self.source_base + minimum(column + r, self.columns - 1) * self.column_stride) for r in range(lanes)]
+            self._square(rows, loop.index, depth, target + side.index, keeps_order)
 
     def _square(self, rows: list[Dim], first: Dim, depth: Dim, target: Dim, keeps_order: bool) -> None:
         """One square from k `first`; where k ends inside it, it starts earlier, or (k unknown or short) loads under a mask."""
@@ -171,11 +175,6 @@ class _PackKernel:
         for i, value in enumerate(transpose(w, vectors)[:count]):
             row = (first + i) * self.width if keeps_order else self._reordered(first + i)
             self._store(target + row, value)
-
-    def _existing(self, column: Dim) -> Dim:
-        if isinstance(self.columns, int) and self.columns % self.width == 0:
-            return column
-        return minimum(column, self.columns - 1)
 
     def _reordered(self, flat: Dim) -> Dim:
         """Offset in a panel of the k whose flat index in the source's order is `flat`."""

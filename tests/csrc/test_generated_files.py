@@ -62,20 +62,6 @@ def test_headers_compile_for_hosts_other_than_this(compiler, host, vlen, tmp_pat
     assert compile_text(compiler, intrinsics.wrappers_text(), tmp_path, host, f"-DDVX_VLEN={vlen}", "-c") == ""
 
 
-def test_declarations_hold_just_the_instructions_asked_for(tmp_path):
-    used = [isa.lookup(text) for text in ("vfadd.sf", "vld.sf", "vst.sf", "vfadd.sf")]
-    text = gen.declarations(used)
-    assert text.splitlines() == [
-        '#include "dvx_stamp.h"',
-        "DVX_LOAD(0, 1, vld_sf, sf, sf)",
-        f"DVX_STORE({used[2].index}, 1, vst_sf, sf, sf)",
-        f"DVX_MAP2({used[0].index}, 1, vfadd_sf, sf, sf, sf, a + b)",
-    ]
-    text += "void f(float *p); void f(float *p) { dvx_vst_sf(p, dvx_vfadd_sf(dvx_vld_sf(p), dvx_vld_sf(p))); }\n"
-    for compiler in intrinsics.compilers():
-        assert compile_text(compiler, text, tmp_path, "-DDVX_VLEN=16", "-c") == ""
-
-
 def test_uncounted_build_has_no_trace_of_counters(tmp_path):
     for compiler in intrinsics.compilers():
         for flag, is_there in (("-DDVX_COUNT", True), ("-DDVX_NOTHING", False)):
