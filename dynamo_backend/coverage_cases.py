@@ -54,8 +54,6 @@ CLASS_FAMILIES = {
 }
 OTHER_FAMILY = "views, shapes and others"
 
-GLOBALS_ONLY = (torch.Tensor, torch.Generator)
-
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Case:
@@ -110,10 +108,15 @@ _INFOS: dict[str, object] = {}
 def _op_infos() -> dict[str, object]:
     """Full name -> OpInfo, in the database's order."""
     if not _INFOS:
-        from torch.testing._internal.common_methods_invocations import op_db
+        from torch.testing._internal import common_methods_invocations as database
 
-        _INFOS.update({(f"{info.name}.{info.variant_test_name}" if info.variant_test_name else info.name): info for info in op_db})
+        database.wrapper_set_seed = _call_without_seeding  # the seed is set outside, where Dynamo need not trace it
+        _INFOS.update({(f"{info.name}.{info.variant_test_name}" if info.variant_test_name else info.name): info for info in database.op_db})
     return _INFOS
+
+
+def _call_without_seeding(op: Callable, *args: object, **kwargs: object) -> object:
+    return op(*args, **kwargs)
 
 
 def family_of(op: str) -> str:

@@ -46,6 +46,9 @@ def copy_tensors(tensors: Sequence[torch.Tensor], dtype: torch.dtype | None = No
     copies = []
     for tensor in tensors:
         plain = tensor.detach()
+        if plain.layout != torch.strided:
+            copies.append((plain.to(dtype) if dtype is not None else plain.clone()).requires_grad_(tensor.requires_grad))
+            continue
         key = plain.untyped_storage()._cdata
         if key not in storages:
             whole = plain.new_empty(0).set_(plain.untyped_storage())
@@ -89,12 +92,13 @@ def _gradients(outputs: Sequence[torch.Tensor], tensors: Sequence[torch.Tensor])
     return [gradient if gradient is not None else torch.zeros(0) for gradient in found]
 
 
-def difference(expected: Run, got: Run, exact: Callable[[], Run] | None = None, *, values: bool = True) -> str | None:
+def difference(expected: Run, got: Run, exact: Callable[[], Run | None] | None = None, *, values: bool = True, aliases: bool = True) -> str | None:
     """The first difference between two runs, as a sentence.
 
     Args:
         exact: makes the same run in float64, asked for only where the two differ by more than ROUNDING.
-        values: whether values are compared; else the shapes, dtypes and aliases alone (random numbers, uninitialized memory).
+        values: whether values are compared; not those of random numbers and of uninitialized memory.
+        aliases: whether shared storage is compared; not that of operators whose schema leaves it open.
     """
     if expected.others != got.others or len(expected.outputs) != len(got.outputs):
         return f"returned {got.others}, expected {expected.others}"
@@ -103,7 +107,7 @@ def difference(expected: Run, got: Run, exact: Callable[[], Run] | None = None, 
     for what, eager, compiled in pairs:
         if (found := _form_difference(eager, compiled)) is not None:
             return f"{what}: {found}"
-    if (found := _alias_difference(expected, got)) is not None:
+    if aliases and (found := _alias_difference(expected, got)) is not None:
         return found
     return _first_value_difference(pairs, exact) if values else None
 

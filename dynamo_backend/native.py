@@ -69,7 +69,10 @@ class NativeCompiler:
     def lower(
         self, partition: Partition, name: str, options: Options, *, check_inputs: bool, constants: Mapping[fx.Node, torch.Tensor]
     ) -> Callable[[], CompiledPartition]:
-        lowered = lower_partition(partition.nodes, partition.inputs, partition.outputs, machine=options.machine, name=name)
+        lowered = lower_partition(
+            partition.nodes, partition.inputs, partition.outputs,
+            machine=options.machine, name=name, max_contexts=options.threads, constants=frozenset(partition.inputs) & constants.keys(),
+        )  # fmt: skip
         bound = {index: constants[node] for index, node in enumerate(partition.inputs) if node in constants}
 
         def build_lowered() -> CompiledPartition:

@@ -13,6 +13,7 @@ import torch
 from torch import fx
 from torch._decomp import core_aten_decompositions, global_decomposition_table
 
+from .decompositions import OWN_DECOMPOSITIONS
 from .sizes import bind_symbols
 
 __all__ = ["PASSES", "decompositions", "normalize"]
@@ -54,7 +55,7 @@ def decompositions(has_lowering: Callable[[torch._ops.OpOverload], bool], *, tra
 @functools.cache
 def _candidates() -> dict[torch._ops.OpOverload, Callable]:
     known = global_decomposition_table["post_autograd"]
-    return dict(core_aten_decompositions()) | {op: known[op] for op in WHOLE_IF_LOWERED if op in known}
+    return dict(core_aten_decompositions()) | {op: known[op] for op in WHOLE_IF_LOWERED if op in known} | OWN_DECOMPOSITIONS
 
 
 def _is_named(op: torch._ops.OpOverload, names: frozenset[str]) -> bool:

@@ -10,6 +10,7 @@ fallbacks that do not pay for their boundary return to eager.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import defaultdict
 from collections.abc import Mapping
 
@@ -58,14 +59,24 @@ class Plan:
     Attributes:
         partitions: in an order in which they can run.
         fallbacks: call nodes that run in eager, in graph order, with the reason.
+        graph: what was partitioned.
         steps: partitions, and nodes that Python runs (fallbacks, views at a boundary, size arithmetic), in running order.
-        digraph: the fx nodes as a networkx digraph; node attributes `op`, `partition` (id or None), `native`, `reason`.
     """
 
+    graph: fx.Graph
     partitions: tuple[Partition, ...]
     fallbacks: Mapping[fx.Node, str]
     steps: tuple[Partition | fx.Node, ...]
-    digraph: nx.DiGraph
+
+    @functools.cached_property
+    def digraph(self) -> nx.DiGraph:
+        """The fx nodes by name; node attributes `op`, `partition` (id or None), `native` and `reason`."""
+        home = {node: partition.id for partition in self.partitions for node in partition.home}
+        digraph = nx.DiGraph()
+        for node in self.graph.nodes:
+            digraph.add_node(node.name, op=str(node.target), partition=home.get(node), native=node in home, reason=self.fallbacks.get(node, ""))
+        digraph.add_edges_from((source.name, node.name) for node in self.graph.nodes for source in node.all_input_nodes)
+        return digraph
 
 
 def plan(graph: fx.Graph, verdicts: Mapping[fx.Node, Verdict], min_partition_nodes: int | None = None) -> Plan:
@@ -174,13 +185,7 @@ def _assemble(graph: fx.Graph, depends: Dependence, border: Boundary, fallbacks:
     }
     reasons = {**fallbacks, **border.eager_reasons}
     ordered = {node: reasons[node] for node in sorted(reasons, key=position.__getitem__)}
-    home = {node: partition.id for partition in partitions.values() for node in partition.home}
-    return Plan(
-        partitions=tuple(partitions.values()),
-        fallbacks=ordered,
-        steps=tuple(partitions[step] if isinstance(step, int) else step for step in steps),
-        digraph=_digraph(graph, home, ordered),
-    )
+    return Plan(graph, tuple(partitions.values()), ordered, tuple(partitions[step] if isinstance(step, int) else step for step in steps))
 
 
 def _running_order(depends: Dependence, border: Boundary, position: Mapping[fx.Node, int]) -> list[int | fx.Node]:
@@ -194,11 +199,3 @@ def _running_order(depends: Dependence, border: Boundary, position: Mapping[fx.N
     first = {group: min((position[node] for node in nodes), default=0) for group, nodes in border.nodes.items()}
     key = {step: (first[step], 0) if isinstance(step, int) else (position[step], 1) for step in contracted}
     return list(nx.lexicographical_topological_sort(contracted, key=key.__getitem__))
-
-
-def _digraph(graph: fx.Graph, home: Mapping[fx.Node, int], fallbacks: Mapping[fx.Node, str]) -> nx.DiGraph:
-    digraph = nx.DiGraph()
-    for node in graph.nodes:
-        digraph.add_node(node.name, op=str(node.target), partition=home.get(node), native=node in home, reason=fallbacks.get(node, ""))
-        digraph.add_edges_from((source.name, node.name) for source in node.all_input_nodes)
-    return digraph

@@ -62,8 +62,7 @@ def dependence(graph: fx.Graph, verdicts: Mapping[fx.Node, Verdict]) -> Dependen
     order = nx.DiGraph()
     order.add_nodes_from(computes)
     roots = _roots(graph, kinds)
-    for node in computes:
-        order.add_edges_from((root, node) for source in node.all_input_nodes for root in roots[source])
+    order.add_edges_from((root, node) for node in computes for source in node.all_input_nodes for root in roots[source])
     order.add_edges_from(_mutation_order(computes))
     order.add_edges_from(_effect_order(computes))
     return Dependence(kinds, order, computes, roots)
@@ -139,17 +138,18 @@ def _written_storages(graph: fx.Graph) -> set[int | None]:
 def _mutation_order(computes: Iterable[fx.Node]) -> list[tuple[fx.Node, fx.Node]]:
     """Edges that keep every reader of a storage on its side of every writer of it."""
     computes = list(computes)
-    writes = {node: {storage_key(argument) for argument in written_arguments(node)} for node in computes}
-    watched = set().union(*writes.values()) if writes else set()
+    writes = {node: {storage_key(argument) for argument in written} for node in computes if (written := written_arguments(node))}
+    watched = set().union(*writes.values())
     last_writer: dict[int | None, fx.Node] = {}
     readers: dict[int | None, list[fx.Node]] = defaultdict(list)
     edges = []
     for node in computes if watched else ():
         touched = {storage_key(source) for source in node.all_input_nodes} & watched
-        edges += [(last_writer[key], node) for key in touched | writes[node] if key in last_writer]
-        for key in touched - writes[node]:
+        written = writes.get(node, set())
+        edges += [(last_writer[key], node) for key in touched | written if key in last_writer]
+        for key in touched - written:
             readers[key].append(node)
-        for key in writes[node]:
+        for key in written:
             edges += [(reader, node) for reader in readers.pop(key, ())]
             last_writer[key] = node
     return edges

@@ -88,7 +88,8 @@ def _input_value(g: Graph, name: str, fake: torch.Tensor) -> Value:
 
 def _argument(value, env: Mapping[fx.Node, object]):
     if isinstance(value, fx.Node):
-        return env[value]
+        # Size arithmetic is no part of a partition: its value is an expression over the partition's symbols.
+        return dim_of(value.meta["val"]) if value not in env and isinstance(value.meta.get("val"), torch.SymInt) else env[value]
     if isinstance(value, (list, tuple)):
         return type(value)(_argument(v, env) for v in value) if not isinstance(value, torch.Size) else [_argument(v, env) for v in value]
     if isinstance(value, slice):

@@ -7,11 +7,12 @@ the bounds). The f32 forms convert, compute here and round once.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from .lanes import Lanes, polynomial
 from .select import expansion
 
-__all__ = ["acos", "atan", "cos_sin", "exp", "expm1", "log", "log1p"]
+__all__ = ["acos", "atan", "cos_sin", "exp", "expm1", "log", "log1p", "pow_", "through_double"]
 
 LN2_HI, LN2_LO = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # fdlibm e_exp.c: the high part has 21 trailing zero bits
 # pi/2 in three parts of 33 bits: fdlibm e_rem_pio2.c
@@ -216,11 +217,12 @@ FUNCTIONS = {
 THROUGH_DOUBLE = ("expm1", "log1p", "tan", "atan", "asin", "acos", "sinh", "cosh", "asinh", "acosh", "atanh", "atan2", "pow", "exp2", "log2", "log10")
 
 
-def _register() -> None:
-    for name, function in FUNCTIONS.items():
-        expansion(name, "df")(lambda b, *args, function=function, **_: function(*(Lanes(b, a) for a in args)).v)
-    for name in THROUGH_DOUBLE:
-        expansion(name, "sf")(lambda b, *args, function=FUNCTIONS[name], **_: function(*(Lanes(b, a).convert("df") for a in args)).convert("sf").v)
+def through_double(functions: dict[str, Callable[..., Lanes]], types: tuple[str, ...] = ("sf", "df")) -> None:
+    """Registers functions of f64 Lanes as expansions; f32 operands are converted and the result rounded once."""
+    for name, function in functions.items():
+        for type_ in types:
+            expansion(name, type_)(lambda b, *args, function=function, type, **_: function(*(Lanes(b, a).convert("df") for a in args)).convert(type).v)
 
 
-_register()
+through_double(FUNCTIONS, ("df",))
+through_double({name: FUNCTIONS[name] for name in THROUGH_DOUBLE}, ("sf",))

@@ -19,7 +19,7 @@ from ..tensor_ir import Buffer, Load, Map, Template
 from ..vector_ir import V
 from . import template
 
-__all__ = ["SortParams"]
+__all__ = ["SortParams", "TopParams", "suits_top"]
 
 _LAST = 2**63 - 1
 
@@ -29,6 +29,19 @@ class SortParams:
     """Static arguments of a sort: elements of a row."""
 
     length: int
+
+
+@dataclasses.dataclass(frozen=True)
+class TopParams:
+    """Static arguments of a selection: elements of a row, and how many of the smallest are wanted."""
+
+    length: int
+    count: int
+
+
+def suits_top(length: int, count: int) -> bool:
+    """Whether selecting is better than sorting: the wanted elements are few among many."""
+    return count <= 256 and length >= 16 * max(count, 8)
 
 
 @expansion("order_key", "sf")
@@ -63,8 +76,12 @@ class _SortKernel:
         self.w = KernelWriter(lanes)
         self.sink = Sink(self.w, statement, epilogue, stored)
         self.length = statement.params.length
-        self.extent = max(1 << (self.length - 1).bit_length(), lanes)
+        self.extent = max(1 << (self._capacity() - 1).bit_length(), lanes)
         self.scratch: list[Scratch] = [self.w.scratch("d", self.extent) for _ in statement.operands]
+
+    def _capacity(self) -> int:
+        """Elements that scratch must hold."""
+        return self.length
 
     def write(self) -> BoundKernel:
         rows = self.statement.domain[:-1]
@@ -79,12 +96,15 @@ class _SortKernel:
                 self._rows(sizes, [*coords, scope.index])
             return
         self._read(coords)
+        self._sort_scratch()
+        self._write(coords, self.length)
+
+    def _sort_scratch(self) -> None:
         self._sort_vectors()
         block = self.lanes
         while block < self.extent:
             self._merge(block)
             block *= 2
-        self._write(coords)
 
     # Memory
 
@@ -110,8 +130,8 @@ class _SortKernel:
                 with w.loop("c", filled, self.extent, self.lanes) as scope:
                     self._store(scratch, scope.index, last)
 
-    def _write(self, coords: list[Dim]) -> None:
-        w, (whole, tail) = self.w, self._vectors(self.length)
+    def _write(self, coords: list[Dim], length: int) -> None:
+        w, (whole, tail) = self.w, self._vectors(length)
         if whole:
             with w.loop("c", 0, whole, self.lanes) as scope:
                 self._write_vector(coords, scope.index, None)
@@ -195,11 +215,14 @@ class _SortKernel:
                 small, large = self._ordered(self._load_state(low), self._reversed(self._load_state(high)))
                 self._store_state(low, small)
                 self._store_state(high, self._reversed(large))
-        distance = block // 2
+        self._clean_from(block // 2)
+
+    def _clean_from(self, distance: int) -> None:
+        """All half-cleaners from `distance` down."""
         while distance >= self.lanes:
             self._clean(distance)
             distance //= 2
-        with w.loop("c", 0, self.extent, self.lanes) as scope:
+        with self.w.loop("c", 0, self.extent, self.lanes) as scope:
             self._store_state(scope.index, self._halve(self._load_state(scope.index), self.lanes // 2))
 
     def _clean(self, distance: int) -> None:
@@ -210,6 +233,71 @@ class _SortKernel:
                 small, large = self._ordered(self._load_state(low), self._load_state(low + distance))
                 self._store_state(low, small)
                 self._store_state(low + distance, large)
+
+
+@template("top")
+def top(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine) -> list[BoundKernel]:
+    """One kernel that writes the smallest keys of every row in order; the operand is (keys)."""
+    return [_TopKernel(statement, epilogue, stored, machine.lanes).write()]
+
+
+class _TopKernel(_SortKernel):
+    """Keeps the best so far sorted; a block of the row is sorted and merged with them only if it holds a better one."""
+
+    def _capacity(self) -> int:
+        return self.statement.params.count
+
+    def _rows(self, sizes: tuple[Dim, ...], coords: list[Dim]) -> None:
+        if len(coords) < len(sizes):
+            super()._rows(sizes, coords)
+            return
+        w, count = self.w, self.statement.params.count
+        self.block, self.best = self.scratch, [w.scratch("d", self.extent)]
+        with w.loop("c", 0, self.extent, self.lanes) as scope:
+            self._store(self.best[0], scope.index, w.op("vsplat.d", _LAST))
+        (operand,) = self.statement.operands
+        base, whole = w.let(_row(operand, coords)), self.length // self.extent * self.extent
+        with w.loop("e", 0, whole, self.extent) as scope:
+            self._take(operand, base + scope.index, self.extent)
+        if whole != self.length:
+            self._take(operand, base + whole, self.length - whole)
+        self.scratch = self.best
+        self._write(coords, count)
+        self.scratch = self.block
+
+    def _take(self, operand: Load, first: Dim, length: int) -> None:
+        """Copies `length` elements to the block, and merges it if one of them is better than the worst kept."""
+        w, (whole, tail) = self.w, self._vectors(length)
+        worst = w.op("vldx.d", w.addr(self.best[0], self.statement.params.count - 1))
+        is_better = w.op("qfalse.q")
+        if whole:
+            with w.loop("c", 0, whole, self.lanes, carried=(is_better,)) as scope:
+                value = w.op("vld.d", w.addr(operand.buffer, first + scope.index))
+                self._store(self.block[0], scope.index, value)
+                scope.next = (w.op("qor.q", scope.values[0], w.op("vcmplt.d", value, worst)),)
+            is_better = scope.results[0]
+        if tail is not None:
+            value = w.op("vmux.d", tail, w.op("vldq.d", tail, w.addr(operand.buffer, first + whole)), w.op("vsplat.d", _LAST))
+            self._store(self.block[0], whole, value)
+            is_better = w.op("qor.q", is_better, w.op("vcmplt.d", value, worst))
+        filled = whole + (self.lanes if tail is not None else 0)
+        with w.branch(w.any(is_better), "!=", 0):
+            if filled < self.extent:
+                with w.loop("c", filled, self.extent, self.lanes) as scope:
+                    self._store(self.block[0], scope.index, w.op("vsplat.d", _LAST))
+            self._merge_block()
+
+    def _merge_block(self) -> None:
+        """The best of block and best, sorted."""
+        w = self.w
+        self.scratch = self.block
+        self._sort_scratch()
+        with w.loop("c", 0, self.extent, self.lanes) as scope:
+            other = self._reversed([self._load(self.block[0], (self.extent - self.lanes) - scope.index)])
+            self._store(self.best[0], scope.index, w.op("vmin.d", self._load(self.best[0], scope.index), other[0]))
+        self.scratch = self.best
+        self._clean_from(self.extent // 2)
+        self.scratch = self.block
 
 
 def _row(place: Load, coords: list[Dim]) -> Dim:

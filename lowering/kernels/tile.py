@@ -44,7 +44,7 @@ def choose_tile(machine: Machine, register_type: str, rows: Dim, columns: Dim, d
     """The tile for a contraction of rows x columns x depth, each int or symbolic, repeated `batch` times."""
     regs = registers_per_value(register_type)
     m, n, k, repeats = (_known(size) for size in (rows, columns, depth, batch))
-    tile_rows, vectors = _best_shape(machine, regs, most_vectors, m, n)
+    tile_rows, vectors = _best_shape(machine, regs, most_vectors, m, n, k)
     element_bytes = 4 * regs
     panel_columns = vectors * machine.lanes
     # A panel streams from the second level at full speed (measured on AVX2: 48 KB panels beat 16 KB ones, whose partial sums are revisited).
@@ -62,7 +62,7 @@ def choose_dot_tile(machine: Machine, register_type: str, rows: int, most_column
     """(rows, columns) of a tile whose vectors run along the contracted axis; columns is a power of two."""
     regs = registers_per_value(register_type)
     shapes = [(r, c) for c in (1, 2, 4, 8) if c <= most_columns for r in range(1, 9) if (r * c + min(r, c) + 1) * regs <= machine.n_vregs]
-    return min(shapes, key=lambda s: (_rows_cost(machine, regs, s, rows) / s[1], -s[1]))
+    return min(shapes, key=lambda s: (_rows_cost(machine, regs, s, rows, 0) / s[1], -s[1]))
 
 
 def even_block(size: Dim, most: int, multiple: int = 1) -> int:
@@ -79,29 +79,39 @@ def _known(size: Dim) -> int:
     return size if isinstance(size, int) else TYPICAL_SIZE
 
 
-def _register_tiles(machine: Machine, regs: int, most_vectors: int):
-    """Shapes whose accumulators, one operand's vectors and one vector of the other leave a register free: compilers spill before the last."""
+def _register_tiles(machine: Machine, regs: int, most_vectors: int, m: int):
+    """Shapes whose accumulators and operands leave a register free: compilers spill before the last one.
+
+    Of the operands, the smaller side of the tile stays in registers: vectors of B, or single registers that repeat an element of A.
+    """
     for vectors in range(1, most_vectors + 1):
-        for rows in range(1, 17):
-            if (rows * vectors + min(rows, vectors) + 1) * regs < machine.n_vregs:
+        for rows in range(1, min(16, m) + 1):
+            if rows * vectors * regs + min(vectors * regs + 1, rows + regs) < machine.n_vregs:
                 yield rows, vectors
 
 
-def _step_cycles(machine: Machine, regs: int, rows: int, vectors: int) -> float:
-    """Cycles of one step of the contracted axis: multiplies by pipes, never less than the latency they must hide (one cycle of it is slack), or the loads."""
+def _step_cycles(machine: Machine, regs: int, rows: int, vectors: int, k: int) -> float:
+    """Cycles of one step of the contracted axis: what its multiplies, its loads or the stream of B take.
+
+    Measured on AVX2 (GEMM of 128 x 384 x 1536): the latency needs one cycle of slack, four fifths of the load slots can be used,
+    and a panel of B that does not fit the first level comes from the second at half a register a cycle.
+    """
     multiplies = rows * vectors * regs
-    return max(multiplies / machine.fma_pipes, machine.fma_latency + 1, (rows + vectors * regs) / max(machine.load_pipes, 2))
+    loads = (rows + vectors * regs) / (0.8 * max(machine.load_pipes, 2))
+    stream = 2 * vectors * regs if vectors * regs * machine.vlen_bytes * k > machine.l1_bytes // 2 else 0
+    return max(multiplies / machine.fma_pipes, machine.fma_latency + 1, loads, stream)
 
 
-def _rows_cost(machine: Machine, regs: int, shape: tuple[int, int], m: int) -> float:
+def _rows_cost(machine: Machine, regs: int, shape: tuple[int, int], m: int, k: int) -> float:
+    """Cycles per step of all row tiles of one panel."""
     rows, vectors = shape
-    cycles = (m // rows) * _step_cycles(machine, regs, rows, vectors)
-    return cycles + (_step_cycles(machine, regs, m % rows, vectors) if m % rows else 0)
+    cycles = (m // rows) * _step_cycles(machine, regs, rows, vectors, k)
+    return cycles + (_step_cycles(machine, regs, m % rows, vectors, k) if m % rows else 0)
 
 
-def _best_shape(machine: Machine, regs: int, most_vectors: int, m: int, n: int) -> tuple[int, int]:
+def _best_shape(machine: Machine, regs: int, most_vectors: int, m: int, n: int, k: int) -> tuple[int, int]:
     """The register tile that takes the fewest cycles per step over the whole matrix; of those within 4 % the one with the fewest loads per multiply."""
-    shapes = list(_register_tiles(machine, regs, most_vectors))
-    cost = {(rows, vectors): _rows_cost(machine, regs, (rows, vectors), m) * -(-n // (vectors * machine.lanes)) for rows, vectors in shapes}
+    shapes = list(_register_tiles(machine, regs, most_vectors, max(m, 1)))
+    cost = {(rows, vectors): _rows_cost(machine, regs, (rows, vectors), m, k) * -(-n // (vectors * machine.lanes)) for rows, vectors in shapes}
     least = min(cost.values())
     return min((s for s in shapes if cost[s] <= 1.04 * least), key=lambda s: ((s[0] + s[1]) / (s[0] * s[1]), cost[s]))

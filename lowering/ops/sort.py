@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from ..index_expr import Dim, render
-from ..kernels.sort import SortParams
+from ..kernels.sort import SortParams, TopParams, suits_top
 from ..registry import lowering
 from ..tensor_ir import contiguous_strides
 from ..values import Graph, Unsupported, Value
@@ -36,9 +36,29 @@ def _key(g: Graph, x: Value, descending: bool) -> Value:
     return ~key if descending else key
 
 
-def sorted_positions(g: Graph, x: Value, dim: int, descending: bool) -> Value:
-    """Positions along dim in sorted order, with dim moved to the end; equal elements keep their order."""
+def sorted_positions(g: Graph, x: Value, dim: int, descending: bool, count: Dim | None = None) -> Value:
+    """Positions along dim in sorted order (the first `count` of them), with dim moved to the end; equal elements keep their order."""
     length = _length(x, dim)
+    if count is not None and isinstance(count, int) and 0 < count and suits_top(length, count) and x.dtype not in ("f64", "i64") and 0 not in x.sizes:
+        return _top_positions(g, x, dim, descending, count)
+    positions = _all_positions(g, x, dim, descending, length)
+    return positions if count is None else positions.slice(-1, 0, count)
+
+
+def _packed(g: Graph, key: Value) -> Value:
+    """Key and position as one i64."""
+    packed = g.map("shl", g.cast(key, "i64"), g.constant(32, "i64")) | g.index(key.sizes, -1)
+    return g.realize(packed, strides=contiguous_strides(key.sizes))
+
+
+def _top_positions(g: Graph, x: Value, dim: int, descending: bool, count: int) -> Value:
+    moved = x.permute([*(d for d in range(x.rank) if d != dim), dim])
+    output = ("i64", (*moved.sizes[:-1], count), None)
+    (result,) = g.template("top", [_packed(g, _key(g, moved, descending))], [output], TopParams(moved.sizes[-1], count))
+    return result & (2**32 - 1)
+
+
+def _all_positions(g: Graph, x: Value, dim: int, descending: bool, length: int) -> Value:
     order = [*(d for d in range(x.rank) if d != dim), dim]
     moved = x.permute(order)
     if 0 in moved.sizes or length == 1:
@@ -48,8 +68,7 @@ def sorted_positions(g: Graph, x: Value, dim: int, descending: bool) -> Value:
     if key.dtype == "i64":
         operands = [g.realize(v, strides=strides) for v in (key, position)]
         return g.template("sort", operands, [output, output], SortParams(length))[1]
-    packed = g.map("shl", g.cast(key, "i64"), g.constant(32, "i64")) | position
-    (result,) = g.template("sort", [g.realize(packed, strides=strides)], [output], SortParams(length))
+    (result,) = g.template("sort", [_packed(g, key)], [output], SortParams(length))
     return result & (2**32 - 1)
 
 
@@ -95,7 +114,7 @@ def topk(g: Graph, x: Value, k: Dim, dim: int = -1, largest: bool = True, sorted
     if x.rank == 0:
         return x.expand([k]).squeeze() if k == 1 else x, g.constant(0, "i64")
     x, dim = g.realize(x), dim % x.rank
-    return _taken(g, x, dim, sorted_positions(g, x, dim, largest).slice(-1, 0, k))
+    return _taken(g, x, dim, sorted_positions(g, x, dim, largest, k))
 
 
 def _kept(value: Value, dim: int, keepdim: bool) -> Value:

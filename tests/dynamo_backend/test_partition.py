@@ -191,9 +191,9 @@ def test_partition_time_of_20000_nodes(every):
     for node in nodes:
         node.meta["val"] = value if node.op == "placeholder" or node.target is not aten.add.Tensor else torch.empty(4, 4)
     graph.output((nodes[-1],))
-    started = time.perf_counter()
+    started = time.process_time()  # other processes on the machine do not count
     planned = plan(graph, verdicts)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
     assert len(planned.fallbacks) + sum(len(partition.home) for partition in planned.partitions) == 20_000
 
 
