@@ -130,7 +130,7 @@ class CachedAttention(nn.Module):
             query, key = self.rotate(query, position), self.rotate(key, position)
         self.keys.index_copy_(2, position, key)
         self.values.index_copy_(2, position, value)
-        mask = torch.arange(self.keys.shape[2]) <= position
+        mask = (torch.arange(self.keys.shape[2]) <= position)[None]  # [1, length]
         attended = F.scaled_dot_product_attention(query, self.keys, self.values, attn_mask=mask, enable_gqa=self.heads != self.cached_heads)
         return self.out(attended.transpose(1, 2).flatten(2))
 

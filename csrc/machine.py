@@ -29,6 +29,13 @@ class Machine:
         l1_bytes, l2_bytes: the two levels of near memory that tiles are sized for (on a DSP: TCM takes l2's part).
         tcm_bytes: scratchpad bytes; 0 on cached machines.
         clock_mhz: core clock.
+        issue_width: instructions a packet holds.   address_slots: how many of them may be loads and stores.
+        load_pipes, store_pipes, permute_pipes, shift_pipes, scalar_pipes: of one context.
+        ddr_bytes_per_cycle, ddr_latency_cycles: memory behind the near one (TCM, or L2 where there is none).
+        ddr_pj_per_byte: energy of a byte of it.   packet_pj: fetch and issue of a packet.
+        static_mw: leakage and clock of one context and the near memory.
+
+    estimate: every field without a source at the presets below; no preset is a product.
     """
 
     name: str
@@ -46,12 +53,29 @@ class Machine:
     store_pipes: int = 1
     permute_pipes: int = 1
     shift_pipes: int = 1
+    scalar_pipes: int = 1
+    address_slots: int = 2
+    ddr_bytes_per_cycle: float = 16.0
+    ddr_latency_cycles: int = 100
+    ddr_pj_per_byte: float = 40.0
+    packet_pj: float = 12.0
+    static_mw: float = 30.0
 
     def __post_init__(self):
         if self.vlen_bytes < 16 or self.vlen_bytes & (self.vlen_bytes - 1):
             raise ValueError(f"machine {self.name}: vlen_bytes must be a power of two >= 16, got {self.vlen_bytes}")
         if self.n_vregs < 8:
             raise ValueError(f"machine {self.name}: n_vregs must be at least 8, got {self.n_vregs}")
+        for field in ("issue_width", "address_slots", "load_pipes", "store_pipes", "fma_pipes", "permute_pipes", "shift_pipes", "scalar_pipes", "clock_mhz"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"machine {self.name}: {field} must be at least 1, got {getattr(self, field)}")
+        if self.ddr_bytes_per_cycle <= 0:
+            raise ValueError(f"machine {self.name}: ddr_bytes_per_cycle must be above 0, got {self.ddr_bytes_per_cycle}")
+
+    @property
+    def near_bytes(self) -> int:
+        """Bytes of the memory that kernels work from: the scratchpad, or the L2 cache where there is none."""
+        return self.tcm_bytes or self.l2_bytes
 
     @property
     def lanes(self) -> int:
@@ -94,11 +118,18 @@ def host_machine() -> Machine:
     return Machine("host", vlen_bytes=vlen, n_vregs=regs, l1_bytes=_cache_bytes(0, 32 * 1024), l2_bytes=_cache_bytes(2, 512 * 1024))
 
 
-# dvx-h1 follows the published HVX shape: 128-byte vectors, 32 of them, 4 issue slots, VTCM instead of caches.
+# dvx-h1 follows the published HVX shape: 128-byte vectors, 32 of them, 4 issue slots, VTCM instead of caches. dvx-m16 is of the size of
+# a microcontroller's vector unit (Arm MVE: 16-byte vectors, 8 of them). DDR bandwidth, power and scratchpad sizes are estimates.
 PRESETS = {
-    "dvx-h1": Machine("dvx-h1", vlen_bytes=128, n_vregs=32, n_contexts=4, fma_latency=2, l2_bytes=1024 * 1024, tcm_bytes=8 * 1024 * 1024),
-    "dvx-m16": Machine("dvx-m16", vlen_bytes=16, n_vregs=8, n_contexts=1, fma_pipes=1, fma_latency=2, l1_bytes=16 * 1024, l2_bytes=128 * 1024, tcm_bytes=256 * 1024, clock_mhz=400, issue_width=2),
-}
+    "dvx-h1": Machine(
+        "dvx-h1", vlen_bytes=128, n_vregs=32, n_contexts=4, fma_latency=2, l2_bytes=1024 * 1024, tcm_bytes=8 * 1024 * 1024,
+        ddr_bytes_per_cycle=32.0, static_mw=100.0,
+    ),
+    "dvx-m16": Machine(
+        "dvx-m16", vlen_bytes=16, n_vregs=8, n_contexts=1, fma_pipes=1, fma_latency=2, l1_bytes=16 * 1024, l2_bytes=128 * 1024,
+        tcm_bytes=256 * 1024, clock_mhz=400, issue_width=2, address_slots=1, ddr_bytes_per_cycle=4.0, static_mw=5.0,
+    ),
+}  # fmt: skip
 
 
 def machines() -> dict[str, Machine]:

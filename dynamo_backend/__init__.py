@@ -6,7 +6,7 @@ modelled machine. Importing this package is light: networkx, cffi and the loweri
 
 from __future__ import annotations
 
-from .backend import backend
+from .backend import backend as _backend
 from .csrc.machine import Machine, machines
 from .errors import AccelError, CompileError, OptionError, StrictError
 from .explain import explain
@@ -26,11 +26,19 @@ __all__ = [
 ]
 
 
+# Importing the submodule has bound its own name, before which __getattr__ would not be asked.
+del globals()["backend"]
+
+
 def __getattr__(name: str) -> object:
-    """`accel.lowering` (the package, which is also the decorator) and `accel.Unsupported`, at first use."""
-    if name not in ("lowering", "Unsupported"):
-        raise AttributeError(f"module 'accel' has no attribute {name!r}")
+    """What is made at first use: `backend`, `lowering` (the package, which is also the decorator) and `Unsupported`."""
     import importlib
 
+    if name == "backend":
+        # torch.compile asks for it before Dynamo traces: the last moment to have recurrent modules captured.
+        importlib.import_module(".rnn", __name__).install()
+        return _backend
+    if name not in ("lowering", "Unsupported"):
+        raise AttributeError(f"module 'accel' has no attribute {name!r}")
     package = importlib.import_module(".lowering", __name__)
     return package if name == "lowering" else package.Unsupported

@@ -40,11 +40,13 @@ def compile_module(gm: torch.fx.GraphModule, example_inputs: Sequence, compilati
     from .compile_graph import compile_graph
     from .freeze import find_constants, guard_constants
     from .normalize import decompositions
+    from .rnn import rewrite
 
     training = torch.is_grad_enabled() and any(isinstance(value, torch.Tensor) and value.requires_grad for value in example_inputs)
     is_frozen = compilation.options.freeze and not training
     if is_frozen:
         guard_constants(gm)
+    rewrite(gm)
 
     def compiler_of(kind: str) -> Callable:
         return lambda graph_module, _: compile_graph(graph_module, kind, compilation)

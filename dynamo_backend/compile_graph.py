@@ -106,7 +106,7 @@ def compile_graph(gm: fx.GraphModule, kind: str, compilation: Compilation, const
     compilation.observe(result)
     if options.dump_dir is not None:
         dump_graph(result, options.dump_dir)
-    return _boxed(runner)
+    return _boxed(runner, compiled)
 
 
 def _log(result: CompiledGraph, seconds: float) -> None:
@@ -121,16 +121,12 @@ def _compile_name() -> str:
     return f"graph_{str(compile_id).replace('/', '_')}" if compile_id is not None else "graph"
 
 
-def _boxed(runner: Runner) -> Callable[[list], list]:
-    """A function of its own for this graph, marked as one that empties its list of arguments."""
+def _boxed(runner: Runner, compiled: Mapping[Partition, CompiledPartition]) -> Callable[[list], list]:
+    """The runner's function, marked for AOTAutograd as one that empties its list of arguments. It keeps what its partitions own."""
     run = runner.run
-
-    def call(args: list) -> list:
-        return run(args)
-
-    marked = call if not hasattr(run, "__dict__") else run
-    marked._boxed_call = True
-    return marked
+    run._boxed_call = True
+    run._partitions = compiled
+    return run
 
 
 def _strict_message(fallbacks: Mapping[fx.Node, str]) -> str:

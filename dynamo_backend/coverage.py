@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .coverage_matrix import BAD, CellResult, Matrix, merge, read_matrix, shares, write_matrix
+from .coverage_matrix import BAD, NOT_COMPILED, CellResult, Matrix, merge, read_matrix, shares, write_matrix
 
 __all__ = ["main"]
 
@@ -125,6 +125,9 @@ class _Progress:
         if cell.status in BAD:
             self._n_bad += 1
             self._print(f"{name}: {cell.status}: {cell.message}\n")
+        for reason in cell.reasons:
+            if reason.startswith(NOT_COMPILED):
+                self._print(f"{name}: {reason}\n")
         if self._is_terminal or time.monotonic() - self._told > LINE_EVERY_S:
             self._told = time.monotonic()
             self._print(self._line(name) + ("" if self._is_terminal else "\n"))

@@ -139,8 +139,15 @@ def samples_of(case: Case, n_samples: int | None) -> Iterator[Sample]:
     listed = list(drawn if n_samples is None else itertools.islice(drawn, MAX_LISTED))
     for position, index in enumerate(_spread(listed, n_samples)):
         given = listed[index]
-        given = given.noncontiguous() if position % 2 == 1 else given
+        given = _noncontiguous(given) if position % 2 == 1 else given
         yield make_sample(_function_name(info), info.op, (given.input, *given.args), given.kwargs)
+
+
+def _noncontiguous(given):
+    try:
+        return given.noncontiguous()
+    except RuntimeError:  # a sparse tensor has no strides
+        return given
 
 
 def _spread(listed: Sequence, n_samples: int | None) -> list[int]:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-__all__ = ["SCHEMA", "STATUSES", "CellResult", "Matrix", "merge", "read_matrix", "regressions", "shares", "worst", "write_matrix"]
+__all__ = ["BAD", "NOT_COMPILED", "SCHEMA", "STATUSES", "CellResult", "Matrix", "merge", "read_matrix", "regressions", "shares", "worst", "write_matrix"]
 
 SCHEMA = 1
 
@@ -27,6 +27,7 @@ STATUSES = {
     "error": "an exception, a crash or a time-out where eager has none",
 }
 BAD = ("wrong", "error")
+NOT_COMPILED = "not compiled"  # how the reason begins where a whole partition went to eager: a fault of ours, though the result is right
 REACHING = ("native", "partly", "fallback")  # samples whose graph reaches the backend: what shares are counted of
 
 

@@ -20,7 +20,7 @@ from .backend import compile_module
 from .compile_graph import Compilation, CompiledGraph
 from .coverage_cases import Case, Sample, samples_of
 from .coverage_compare import EXACT_RUNS_IN, Run, copy_tensors, difference, run_call
-from .coverage_matrix import CellResult, worst
+from .coverage_matrix import NOT_COMPILED, CellResult, worst
 from .native import NativeCompiler
 from .options import Options
 from .source import op_name
@@ -138,7 +138,7 @@ def _run_exact(sample: Sample, is_backward: bool) -> Run | None:
 def _tally(graphs: list[CompiledGraph]) -> Outcome:
     nodes = sum(graph.n_calls for graph in graphs)
     fallbacks = [(node, reason) for graph in graphs for node, reason in graph.fallbacks.items()]
-    reasons = tuple(dict.fromkeys(f"{op_name(node)}: {reason}" for node, reason in fallbacks))
+    reasons = tuple(dict.fromkeys(reason if reason.startswith(NOT_COMPILED) else f"{op_name(node)}: {reason}" for node, reason in fallbacks))
     breaks = tuple(f"graph break: {_first_line(reason)}" for reason in counters["graph_break"])
     native = nodes - len(fallbacks)
     if nodes == 0:

@@ -30,6 +30,7 @@ class CompiledPartition:
         kernels: what explain says of each kernel: objects with `name`, `kind`, `nodes`, `flops`, `bytes`.
         arena_bytes, naive_bytes: scratch memory as planned, and the sum of all buffers in it; None where sizes are symbolic.
         texts: stage name -> its text, for `dump_dir`.
+        executor: what `run` belongs to; it lives as long as the compiled graph.
     """
 
     run: Callable[[list], Sequence]
@@ -37,6 +38,7 @@ class CompiledPartition:
     arena_bytes: int | None = 0
     naive_bytes: int | None = 0
     texts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    executor: Executor | None = None
 
 
 class Compiler(Protocol):
@@ -78,6 +80,6 @@ class NativeCompiler:
         def build_lowered() -> CompiledPartition:
             built = build(lowered.source, cache_dir=options.cache_dir)
             executor = Executor(built, lowered.source, options.threads, check_inputs=check_inputs, constants=bound)
-            return CompiledPartition(executor.run, lowered.kernels, lowered.arena_bytes, lowered.naive_bytes, lowered.texts)
+            return CompiledPartition(executor.run, lowered.kernels, lowered.arena_bytes, lowered.naive_bytes, lowered.texts, executor)
 
         return build_lowered

@@ -5,11 +5,25 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 from . import math_double, math_float, math_integer  # noqa: F401  (fill the table of expansions)
 from . import ops  # noqa: F401  (fills the registry)
 from .from_fx import Verdict, judge
+from . import registry
 from .pipeline import KernelReport, LoweredPartition, lower_partition
 from .registry import lowering
 from .values import Graph, Unsupported, Value
 
 __all__ = ["Graph", "KernelReport", "LoweredPartition", "Unsupported", "Value", "Verdict", "judge", "lower_partition", "lowering"]
+
+
+class _Package(types.ModuleType):
+    """The package is also the decorator: `@accel.lowering(overload)` is registry.lowering."""
+
+    def __call__(self, *targets, **options):
+        return registry.lowering(*targets, **options)
+
+
+sys.modules[__name__].__class__ = _Package

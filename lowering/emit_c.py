@@ -13,7 +13,7 @@ from ..csrc import isa
 from .index_expr import Dim, render, substitute, symbol
 from .vector_ir import Addr, Barrier, If, Instruction, Kernel, Let, LoadScalar, Loop, V, blocks
 
-__all__ = ["Call", "emit_partition"]
+__all__ = ["Call", "canonical", "emit_partition"]
 
 C_ELEMENT = {"sf": "float", "df": "double", "w": "int32_t", "d": "int64_t", "h": "int16_t", "b": "int8_t", "ub": "uint8_t", "hf": "uint16_t", "bf": "uint16_t"}
 
@@ -44,7 +44,7 @@ def emit_partition(name: str, calls: tuple[Call, ...], symbols: tuple[str, ...],
     functions: list[str] = []
     numbered: list[Kernel] = []
     for call in (*prepare, *calls):
-        key = _canonical(call.kernel)
+        key = canonical(call.kernel)
         if key in distinct:
             continue
         function = f"{call.kernel.name}_{hashlib.sha256(key.encode()).hexdigest()[:8]}"
@@ -71,7 +71,7 @@ def _units(name: str, functions: list[str], prototypes: str, entry: str, n_units
     return tuple(units)
 
 
-def _canonical(kernel: Kernel) -> str:
+def canonical(kernel: Kernel) -> str:
     """Text that two kernels share exactly if one C function serves both."""
     lines = str(dataclasses.replace(kernel, name="k", title="", origins=())).splitlines()
     return "\n".join(lines) + f"\n{render(kernel.work)} {kernel.lanes}"
@@ -82,7 +82,7 @@ def _entry(function: str, calls, distinct, symbols) -> str:
     lines += ["    int32_t status = 0;", "    (void)sizes; (void)arena; (void)buffers; (void)rt;"]
     lines += [f"    const int64_t {symbol_name} = sizes[{i}]; (void){symbol_name};" for i, symbol_name in enumerate(symbols)]
     for call in calls:
-        kernel_function, _, _ = distinct[_canonical(call.kernel)]
+        kernel_function, _, _ = distinct[canonical(call.kernel)]
         origins = ", ".join(call.kernel.origins[:6])
         lines.append(f"    {kernel_function}(rt, &status{''.join(', ' + a for a in call.arguments)});" + (f"  /* {origins} */" if origins else ""))
     return "\n".join([*lines, "    return status;", "}"]) + "\n"

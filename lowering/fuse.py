@@ -12,12 +12,13 @@ import dataclasses
 from .align import Segment, match_by_size, match_by_stride, redomain, squeeze_domain
 from .index_expr import Dim, render
 from .tensor_ir import Buffer, Gather, Load, Map, Op, Reduce, Scan, Scatter, Statement, Target, Template, TensorProgram, leaves, restride, view_strides, walk
+from .values import length_of
 
 __all__ = ["Group", "Schedule", "fuse"]
 
 # Bounds on one kernel's size: registers and compile time, not correctness.
 MAX_STATEMENTS = 32
-MAX_OPERATORS = 192
+MAX_LENGTH = 384  # instructions, see values.length_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,14 +133,14 @@ def _alone(statement: Statement) -> Group:
     return Group((), (), (statement,))
 
 
-def _size(group: Group) -> int:
-    return sum(1 for s in group.statements for e in walk(*s.expressions()) if isinstance(e, Op))
+def _length(statements) -> int:
+    return sum(length_of(e.name) for s in statements for e in walk(*s.expressions()) if isinstance(e, Op))
 
 
 def _try_join(group: Group, statement: Map | Reduce, unstable: frozenset[Buffer], rewritten: bool) -> Group | None:
     """`group` with `statement` at its end, or None where they cannot share loops."""
     first = group.statements[0]
-    if isinstance(first, (Scan, Scatter)) or len(group.statements) >= MAX_STATEMENTS or _size(group) > MAX_OPERATORS:
+    if isinstance(first, (Scan, Scatter)) or len(group.statements) >= MAX_STATEMENTS or _length(group.statements) + _length((statement,)) > MAX_LENGTH:
         return None
     if isinstance(first, Template):
         return _join_epilogue(group, statement, rewritten)
@@ -186,6 +187,8 @@ def _align(group: Group, statement: Map | Reduce, inside) -> Group | None:
     if isinstance(statement, Reduce):
         kept, rest = [d for d in dims if d.source < reduced], [d for d in dims if d.source >= reduced]
         if not match_by_size(kept, outer_axes, dims, axes) or not match_by_size(rest, row_axes, dims, axes):
+            return None
+        if any((d.source < reduced) != (d.partner.source < n_outer) for d in dims):  # it reduces over an axis that the group keeps
             return None
     elif not _match_map(dims, axes, n_outer, statement, group):
         return None

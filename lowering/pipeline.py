@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ..csrc import isa
 from ..csrc.abi import DTYPE_BYTES, PartitionSource, TensorArg
@@ -22,6 +22,22 @@ from .vectorize import lower_group
 from .vectorize_indexed import lower_scan, lower_scatter
 
 __all__ = ["KernelReport", "LoweredPartition", "lower_partition", "vectorize"]
+
+
+class Texts(Mapping):
+    """Stage name -> text, written when it is asked for."""
+
+    def __init__(self, writers: Mapping[str, Callable[[], str]]):
+        self._writers = writers
+
+    def __getitem__(self, stage: str) -> str:
+        return self._writers[stage]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._writers)
+
+    def __len__(self) -> int:
+        return len(self._writers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +60,7 @@ class LoweredPartition:
         distinct: the distinct kernels, in the order in which their basic blocks are numbered in the C text (for the profiler).
         arena_bytes, naive_bytes: planned scratch memory, and the sum of all temporaries; None where sizes are symbolic.
         texts: "tensor", "schedule", "vector" and "c".
+        calls: the kernel calls that `kernels` tells of, for the profiler.   output_buffers: what they leave for the caller.
     """
 
     source: PartitionSource
@@ -51,7 +68,9 @@ class LoweredPartition:
     distinct: tuple[Kernel, ...]
     arena_bytes: int | None
     naive_bytes: int | None
-    texts: dict[str, str]
+    texts: Mapping[str, str]
+    calls: tuple[BoundKernel, ...] = ()
+    output_buffers: tuple[Buffer, ...] = ()
 
 
 def lower_partition(nodes: Sequence, inputs: Sequence, outputs: Sequence, *, machine: Machine, name: str, max_contexts: int | None = None, constants: frozenset = frozenset()) -> LoweredPartition:
@@ -132,9 +151,12 @@ def _finish(name: str, lowered: Lowered, schedule: Schedule, once: list[BoundKer
         outputs=tuple(_tensor_arg(b, alias) for b, alias in zip(lowered.output_buffers, lowered.aliases)),
         symbols=lowered.symbols, arena_bytes=_known(arena.size), n_counters=n_blocks + len(isa.INSTRUCTIONS) + 1, n_blocks=n_blocks, max_contexts=max_contexts, prepared_bytes=prepared_bytes,
     )  # fmt: skip
-    texts = {"tensor": str(lowered.program), "schedule": str(schedule), "vector": "\n".join(map(str, distinct)), "c": "\n".join(text for _, text in units)}
+    texts = Texts({
+        "tensor": lambda: str(lowered.program), "schedule": lambda: str(schedule),
+        "vector": lambda: "\n".join(map(str, distinct)), "c": lambda: "\n".join(text for _, text in units),
+    })  # fmt: skip
     reports = tuple(KernelReport(k.kernel.name, k.kind, k.kernel.origins, _int(k.kernel.flops), _int(k.kernel.bytes)) for k in bound)
-    return LoweredPartition(source, reports, tuple(distinct), _int(arena.size), _int(arena.naive), texts)
+    return LoweredPartition(source, reports, tuple(distinct), _int(arena.size), _int(arena.naive), texts, tuple(bound), tuple(lowered.output_buffers))
 
 
 def _calls(kernels: list[BoundKernel], places: dict) -> tuple[Call, ...]:

@@ -276,20 +276,38 @@ def _write(target: Target) -> str:
 
 
 def show(expr: Expr) -> str:
-    """Text of an expression, as a person reads it."""
+    """Text of an expression, as a person reads it; what occurs several times is named behind "where"."""
+    uses: dict[int, int] = {}
+    for node in walk(expr):
+        for child in children(node):
+            uses[id(child)] = uses.get(id(child), 0) + 1
+    names: dict[int, str] = {}
+    texts: dict[int, str] = {}
+    definitions = []
+    for node in walk(expr):
+        text = _show_node(node, texts)
+        if isinstance(node, Op) and uses.get(id(node), 0) > 1:
+            names[id(node)] = f"e{len(names)}"
+            definitions.append(f"{names[id(node)]} = {text}")
+            text = names[id(node)]
+        texts[id(node)] = text
+    return texts[id(expr)] + (f" where {', '.join(definitions)}" if definitions else "")
+
+
+def _show_node(expr: Expr, texts: dict[int, str]) -> str:
     if isinstance(expr, Load):
         text = f"{expr.buffer.name}[{_address(expr.offset, expr.strides)}]"
-        return f"{text} if {show(expr.guard)}" if expr.guard else text
+        return f"{text} if {texts[id(expr.guard)]}" if expr.guard else text
     if isinstance(expr, Index):
         return f"({_address(expr.offset, expr.strides)})"
     if isinstance(expr, Const):
         return str(expr.value)
     if isinstance(expr, Gather):
-        computed = " + ".join(f"{show(e)}*{render(stride)}" for e, _, stride in expr.indices)
+        computed = " + ".join(f"{texts[id(e)]}*{render(stride)}" for e, _, stride in expr.indices)
         return f"{expr.buffer.name}[{_address(expr.offset, expr.strides)} + {computed}]"
     attrs = "".join(f", {a}" for a in expr.attrs)
     name = f"{expr.name}.{expr.dtype}" if expr.name == "cast" else expr.name
-    return f"{name}({', '.join(map(show, expr.args))}{attrs})"
+    return f"{name}({', '.join(texts[id(a)] for a in expr.args)}{attrs})"
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:

@@ -21,6 +21,15 @@ __all__ = ["EXPENSIVE", "Graph", "Unsupported", "Value"]
 EXPENSIVE = frozenset("""exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc erfinv
     lgamma digamma sigmoid gelu_erf gelu_tanh pow div div_floor div_trunc remainder fmod sqrt rsqrt reciprocal philox i0 i0e i1 i1e ndtri igamma zeta polygamma""".split())
 
+# Instructions that an operator's expansion takes, roughly; what is not listed takes 1, other EXPENSIVE operators 16.
+_LONG = dict.fromkeys("sin cos tan pow atan2 fmod remainder div_floor lgamma digamma erfinv igamma zeta polygamma ndtri asin acos atan sinh cosh asinh acosh atanh expm1 log1p".split(), 64)
+MAX_VALUE_LENGTH = 160  # a lazy value of more instructions becomes memory, so that no kernel grows without bound
+
+
+def length_of(operator: str) -> int:
+    """Roughly the DVX instructions of one operator."""
+    return _LONG.get(operator, 16 if operator in EXPENSIVE else 1)
+
 
 class Unsupported(Exception):
     """A lowering cannot serve a node; the message is the sentence that `explain` shows."""
@@ -28,13 +37,14 @@ class Unsupported(Exception):
 
 @dataclasses.dataclass(eq=False)
 class Value:
-    """A tensor inside a lowering: `sizes`, `dtype` and a lazy expression over them. `cost` counts the operators below."""
+    """A tensor inside a lowering: `sizes`, `dtype` and a lazy expression over them. `cost` counts the instructions below, `origins` names their FX nodes."""
 
     graph: Graph
     sizes: tuple[Dim, ...]
     expr: Expr
     cost: int = 0
     is_expensive: bool = False
+    origins: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> str:
@@ -250,13 +260,17 @@ class Graph:
 
     # Pointwise
 
+    def _origins(self, *values: Value) -> tuple[str, ...]:
+        """The FX nodes that lazy operands come from, then the node being lowered."""
+        return tuple(dict.fromkeys([o for v in values for o in v.origins] + list(self.origin)))
+
     def map(self, name: str, *args: Value, dtype: str | None = None, attrs: tuple = ()) -> Value:
         """Operator `name` of lowering/select.py on broadcast operands; the result has the first operand's dtype unless told."""
         sizes = broadcast_sizes(*(a.sizes for a in args))
         args = tuple(a.expand(sizes) for a in args)
         expr = Op(name, tuple(a.expr for a in args), dtype or args[0].dtype, attrs)
-        value = Value(self, sizes, expr, 1 + sum(a.cost for a in args), name in EXPENSIVE or any(a.is_expensive for a in args))
-        return self.realize(value) if value.cost > 96 else value
+        value = Value(self, sizes, expr, length_of(name) + sum(a.cost for a in args), name in EXPENSIVE or any(a.is_expensive for a in args), self._origins(*args))
+        return self.realize(value) if value.cost > MAX_VALUE_LENGTH else value
 
     def cast(self, value: Value, dtype: str) -> Value:
         """`value` converted as Tensor.to does."""
@@ -290,17 +304,20 @@ class Graph:
     # Statements
 
     def realize(self, value: Value, strides: Sequence[Dim] | None = None, buffer: Buffer | None = None) -> Value:
-        """`value` as memory: a Map into a new buffer (or into `buffer`), unless it is a whole buffer already."""
+        """`value` as memory: a Map into a new buffer (or into `buffer`), unless it is a whole buffer already.
+
+        A lazy value made by the node being lowered, or by earlier ones alone, is attributed to where it was made.
+        """
         if buffer is None:
             if strides is None and isinstance(value.expr, Load) and value.expr.guard is None:
                 return value
             buffer = self.buffer(value.dtype, value.sizes, strides if strides is not None else preferred_strides(value))
-        self.statements.append(Map(Target(buffer, 0, buffer.strides), value.sizes, value.expr, self.origin))
+        self.statements.append(Map(Target(buffer, 0, buffer.strides), value.sizes, value.expr, value.origins or self.origin))
         return self.read(buffer)
 
     def store(self, value: Value, target: Target) -> None:
         """Writes `value` to a part of a buffer."""
-        self.statements.append(Map(target, value.sizes, value.expr, self.origin))
+        self.statements.append(Map(target, value.sizes, value.expr, self._origins(value)))
 
     def materialize(self, value: Value) -> Load:
         """`value` as an unguarded Load, which templates and gathers need."""
@@ -313,7 +330,7 @@ class Graph:
         moved = value.permute([*kept, *dims]) if value.rank else value
         outer = tuple(value.sizes[d] for d in kept)
         buffer = self.buffer(dtype or ("i64" if op.startswith("arg") else value.dtype), outer)
-        self.statements.append(Reduce(Target(buffer, 0, buffer.strides), moved.sizes, len(outer), op, moved.expr, self.origin))
+        self.statements.append(Reduce(Target(buffer, 0, buffer.strides), moved.sizes, len(outer), op, moved.expr, self._origins(value)))
         result = self.read(buffer)
         if keepdim:
             for d in dims:
@@ -327,13 +344,13 @@ class Graph:
         moved = value.permute(order)
         buffers = [self.buffer(value.dtype if i == 0 else "i64", value.sizes) for i in range(n_outputs)]
         outputs = tuple(Target(b, 0, tuple(b.strides[d] for d in order)) for b in buffers)
-        self.statements.append(Scan(outputs, moved.sizes, op, moved.expr, self.origin))
+        self.statements.append(Scan(outputs, moved.sizes, op, moved.expr, self._origins(value)))
         return tuple(self.read(b) for b in buffers)
 
     def scatter(self, base: Buffer, offset: Dim, strides: Sequence[Dim], indices: Sequence[tuple[Value, Dim, Dim]], value: Value, op: str) -> None:
         """base[offset + i·strides + sum(index·stride)] op= value(i); see Scatter."""
         terms = tuple((self.cast(v.expand(value.sizes), "i64").expr, size, stride) for v, size, stride in indices)
-        self.statements.append(Scatter(Target(base, offset, tuple(strides)), terms, value.sizes, op, value.expr, self.origin))
+        self.statements.append(Scatter(Target(base, offset, tuple(strides)), terms, value.sizes, op, value.expr, self._origins(value)))
 
     def template(self, kind: str, operands: Sequence[Value], outputs: Sequence[tuple[str, Sequence[Dim], Sequence[Dim] | None]], params) -> tuple[Value, ...]:
         """A kernel of lowering/kernels; outputs are (dtype, sizes, strides or None for row-major)."""

@@ -181,7 +181,7 @@ class Block:
 
 
 def _operand(operand) -> str:
-    return operand.hex() if isinstance(operand, float) else render(operand) if not isinstance(operand, (V, Addr)) else str(operand)
+    return repr(operand) if isinstance(operand, float) else render(operand) if not isinstance(operand, (V, Addr)) else str(operand)
 
 
 def _print(body, depth: int, lines: list[str]) -> None:

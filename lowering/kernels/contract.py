@@ -22,6 +22,8 @@ from .tile import Tile, even_block
 
 # Instructions of an epilogue that may stand in the code, once for every vector of a tile.
 MOST_UNROLLED = 160
+# Steps of k that may follow each other without a loop.
+MOST_UNROLLED_STEPS = 9
 
 __all__ = ["Axis", "Contraction", "Panels", "contract", "decompose", "epilogue_cost", "merged_axes", "multiply_add", "row_sink", "under", "zero"]
 
@@ -293,10 +295,17 @@ class _PanelKernel:
         if level == len(ranges):
             return self._step(a, b, totals, masks)
         axis, (begin, end) = self.inner[level], ranges[level]
-        unroll = 4 if level == len(ranges) - 1 else 1
+        unroll = self._unroll(level)
         with self.w.loop("k", begin, end, carried=totals, unroll=unroll) as loop:
             loop.next = self._k_loops(level + 1, ranges, [o + loop.index * axis.a for o in a], b + loop.index * axis.b, loop.values, masks)
         return loop.results
+
+    def _unroll(self, level: int) -> int:
+        """Short innermost loops (the taps of a window) unroll whole, long ones by 4."""
+        sizes = [axis.size for axis in self.inner[level:]]
+        if all(isinstance(size, int) for size in sizes) and product(sizes) <= MOST_UNROLLED_STEPS:
+            return sizes[0]
+        return 4 if len(sizes) == 1 else 1
 
     def _step(self, a: list[Dim], b: Dim, totals: tuple[V, ...], masks) -> tuple[V, ...]:
         """One step of k: the smaller operand of the tile is held in registers, the other streams."""

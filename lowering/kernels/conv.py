@@ -22,8 +22,13 @@ from .contract import Axis, Contraction, contract, decompose, merged_axes
 from .depthwise import depthwise
 from .pack import pack
 from .tile import choose_tile
+from .winograd import square_margins, transform_weights, winograd, winograd_tiling
 
 __all__ = ["ConvParams"]
+
+# Measured on AVX2: below, the transforms cost more than the multiplications that they save.
+LEAST_WINOGRAD_CHANNELS = 32
+LEAST_WINOGRAD_PIXELS = 600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +68,10 @@ def conv(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffe
         sink = Sink(w, statement, epilogue, stored)
         before = depthwise(w, statement, image, margins, sink, machine)
     else:
-        framed, before = channels_last(image, margins, out.dtype, machine.lanes, f"{out.name}_image", statement.origins)
         collapsed = collapse(statement, epilogue, (0, *range(2, 2 + spatial)))
         sink = Sink(w, *(collapsed or (statement, epilogue)), stored)
-        before += _write_contraction(w, statement, framed, sink, machine, collapsed is not None)
+        write = _write_winograd if _suits_winograd(statement) else _write_contraction
+        before = write(w, statement, image, margins, sink, machine, collapsed is not None)
     points = product(statement.domain)
     depth = params.channels // params.groups * product(params.kernel)
     origins = tuple(dict.fromkeys((*statement.origins, *(o for s in epilogue for o in s.origins))))
@@ -75,28 +80,73 @@ def conv(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffe
     return [*before, kernel]
 
 
-def _write_contraction(w: KernelWriter, statement: Template, image: Image, sink: Sink, machine: Machine, is_collapsed: bool) -> list[BoundKernel]:
-    """The contraction over windows of the framed image; returns the pack kernel of the weights."""
+def _suits_winograd(statement: Template) -> bool:
+    """Whether fewer multiplications outweigh the transforms: of the image, and (unless it is done once) of the weight."""
+    params: ConvParams = statement.params
+    sizes = (*statement.domain, params.channels)
+    if params.kernel != (3, 3) or {*params.stride, *params.dilation, *params.spread, params.groups} != {1} or not all(isinstance(size, int) for size in sizes):
+        return False
+    batch, columns, height, width = statement.domain
+    if statement.outputs[0].buffer.dtype != "f32" or min(params.channels, columns) < LEAST_WINOGRAD_CHANNELS or min(height, width) < 4:
+        return False
+    return statement.operands[1].buffer.kind == "const" or batch * height * width >= LEAST_WINOGRAD_PIXELS
+
+
+def _write_winograd(w: KernelWriter, statement: Template, image: Image, margins: Margins, sink: Sink, machine: Machine, is_collapsed: bool) -> list[BoundKernel]:
+    """The convolution by squares; returns the kernels that frame the image and transform the weight."""
     params: ConvParams = statement.params
     out, weight = statement.outputs[0].buffer, statement.operands[1]
     batch, columns, *pixels = statement.domain
+    after = tuple(square_margins(size, side, before) for size, side, before in zip(pixels, params.image, params.before))
+    framed, kernels = channels_last(image, dataclasses.replace(margins, after=(0, *after)), out.dtype, machine.lanes, f"{out.name}_image", statement.origins)
+    tiling = winograd_tiling(machine, batch, tuple(pixels), params.channels, columns)
+    width = tiling.vectors * machine.lanes
+    axes, b_offset, a_offset = _in_memory_order([(params.channels, weight.strides[2], "c"), (3, weight.strides[3], "y"), (3, weight.strides[4], "x")])
+    packed = pack(weight, machine.lanes, width, (), tuple((size, b) for size, b, _ in axes), (columns, weight.strides[1]), out.dtype, f"{out.name}_panels", statement.origins)
+    strides = {axis: stride for (_, _, axis), stride in zip(axes, packed.k_strides)}
+    weights, kernel = transform_weights(packed, (strides["y"], strides["x"]), (params.channels, strides["c"]), machine.lanes, width, -(-columns // width), f"{out.name}_weights", statement.origins)
+    place = _placing(w, (batch, 1, *pixels), columns, 2, is_collapsed)
+    winograd(w, framed, weights, tiling, columns, tuple(pixels), place, sink)
+    return [*kernels, packed.kernel, kernel]
+
+
+def _write_contraction(w: KernelWriter, statement: Template, image: Image, margins: Margins, sink: Sink, machine: Machine, is_collapsed: bool) -> list[BoundKernel]:
+    """The contraction over windows of the framed image; returns the kernels that frame the image and pack the weight."""
+    params: ConvParams = statement.params
+    out, weight = statement.outputs[0].buffer, statement.operands[1]
+    image, kernels = channels_last(image, margins, out.dtype, machine.lanes, f"{out.name}_image", statement.origins)
+    batch, columns, *pixels = statement.domain
     pixels, kernel, stride, dilation = three(pixels, 1), three(params.kernel, 1), three(params.stride, 1), three(params.dilation, 1)
     group_channels, group_columns = params.channels // params.groups, columns // params.groups
-    taps = tuple(zip(params.kernel, weight.strides[3:]))
     depth = group_channels * product(kernel)
     tile = choose_tile(machine, REGISTER_TYPE[out.dtype], batch * product(pixels), group_columns, depth, params.groups)
-    order = (*range(1, len(taps) + 1), 0)
-    packed = pack(weight, machine.lanes, tile.vectors * machine.lanes, ((params.groups, weight.strides[0]),), ((group_channels, weight.strides[2]), *taps),
-                  (group_columns, weight.strides[1]), out.dtype, f"{out.name}_panels", statement.origins, order)
-    b_strides = three([packed.k_strides[i] for i in order[:-1]], 0)
-    k = [Axis(size, step * s, b) for size, step, s, b in zip(kernel, dilation, image.strides, b_strides)]
-    k = merged_axes([axis for axis in [*k, Axis(group_channels, image.channel_stride, packed.k_strides[0])] if axis.size != 1])
+    steps = [step * s for step, s in zip(dilation, image.strides)]
+    axes, b_offset, a_offset = _in_memory_order([(group_channels, weight.strides[2], image.channel_stride), *zip(params.kernel, weight.strides[3:], steps[3 - len(params.kernel):])])
+    moved = dataclasses.replace(weight, offset=weight.offset + b_offset)
+    packed = pack(moved, machine.lanes, tile.vectors * machine.lanes, ((params.groups, weight.strides[0]),), tuple((size, b) for size, b, _ in axes),
+                  (group_columns, weight.strides[1]), out.dtype, f"{out.name}_panels", statement.origins)
+    k = merged_axes([Axis(size, a, stride) for (size, _, a), stride in zip(axes, packed.k_strides) if size != 1])
     rows = (Axis(batch, image.batch_stride), *(Axis(size, step * s) for size, step, s in zip(pixels, stride, image.strides)))
     flat = merged_axes([axis for axis in rows if axis.size != 1])
     place = _placing(w, (batch, *pixels), group_columns, len(params.kernel), is_collapsed)
-    contraction = Contraction(image.buffer, image.offset, packed.panels, (Axis(params.groups, group_channels * image.channel_stride, packed.batch_strides[0]),), flat, k, group_columns, out.dtype, place, 1)
+    contraction = Contraction(image.buffer, image.offset + a_offset, packed.panels, (Axis(params.groups, group_channels * image.channel_stride, packed.batch_strides[0]),), flat, k, group_columns, out.dtype, place, 1)
     contract(w, contraction, tile, sink)
-    return [packed.kernel]
+    return [*kernels, packed.kernel]
+
+
+def _in_memory_order(axes: list[tuple[int, Dim, Dim]]) -> tuple[list[tuple[int, Dim, Dim]], Dim, Dim]:
+    """Axes of k as (size, weight stride, image stride), ascending through the weight's memory, and the offsets where they start.
+
+    Sums over k may run in any order, and a weight is packed fastest in its own: flipped taps go backwards through the image instead.
+    """
+    b_offset, a_offset, ordered = 0, 0, []
+    for size, b, a in axes:
+        if isinstance(b, int) and b < 0:
+            b_offset, a_offset, b, a = b_offset + b * (size - 1), a_offset + a * (size - 1), -b, -a
+        ordered.append((size, b, a))
+    if all(isinstance(b, int) for _, b, _ in ordered):
+        ordered.sort(key=lambda axis: -axis[1])
+    return ordered, b_offset, a_offset
 
 
 def _placing(w: KernelWriter, sizes: tuple[Dim, ...], group_columns: Dim, spatial: int, is_collapsed: bool):

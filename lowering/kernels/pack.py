@@ -12,7 +12,6 @@ from collections.abc import Callable
 from ..index_expr import Dim, floordiv, maximum, minimum, product
 from ..kernel_writer import BoundKernel, KernelWriter
 from ..tensor_ir import Buffer, Load
-from ..values import Unsupported
 from ..vector_ir import MEMORY_TYPE, REGISTER_TYPE, V
 from .contract import Panels, decompose
 
@@ -41,25 +40,23 @@ def transpose(w: KernelWriter, vectors: list[V]) -> list[V]:
 
 
 def pack(source: Load, lanes: int, width: int, batch: tuple[tuple[Dim, Dim], ...], k: tuple[tuple[Dim, Dim], ...], column: tuple[Dim, Dim],
-         dtype: str, name: str, origins: tuple[str, ...], k_order: tuple[int, ...] | None = None) -> PackedOperand:
-    """Packs B; batch, k and column are (size, stride in the source) of its axes.
+         dtype: str, name: str, origins: tuple[str, ...]) -> PackedOperand:
+    """Packs B; batch, k and column are (size, stride in the source) of its axes, k in the order in which panels hold them.
 
-    Args:
-        width: columns of a panel.   dtype: of the panels (halves are widened).
-        k_order: the order in which panels hold the k axes, as positions in `k`, outermost first; None keeps it.
+    Args: width: columns of a panel.   dtype: of the panels (halves are widened).
     """
-    order = tuple(range(len(k))) if k_order is None else k_order
-    depth = product(size for size, _ in k)
-    is_transposing = _is_contiguous(k) and column[1] != 1
-    if is_transposing and not isinstance(depth, int):
-        if order != tuple(range(len(k))):
-            raise Unsupported("weights of symbolic size are not reordered")
-        depth = floordiv(depth + (lanes - 1), lanes) * lanes
+    n_run = _contiguous_run(k) if column[1] != 1 else 0
+    depth, run = product(size for size, _ in k), product(size for size, _ in k[len(k) - n_run:])
+    if n_run and isinstance(run, int) and run < min(4, lanes):
+        n_run = 0
+    if n_run and not isinstance(run, int):
+        # Loads at the end of a run of unknown length are masked, stores are not: they reach behind the panel's last row.
+        depth = depth + lanes
     n_panels = floordiv(column[0] + (width - 1), width)
-    strides, running = {}, width
-    for position in reversed(order):
-        strides[position] = running
-        running = running * k[position][0]
+    k_strides, running = [], width
+    for size, _ in reversed(k):
+        k_strides.insert(0, running)
+        running = running * size
     # Where a panel is no whole vectors wide, stores reach into the next k, which follows, and behind the last one.
     panel = depth * width + (lanes if width % lanes else 0)
     batch_strides, total = [], n_panels * panel
@@ -67,18 +64,18 @@ def pack(source: Load, lanes: int, width: int, batch: tuple[tuple[Dim, Dim], ...
         batch_strides.insert(0, total)
         total = total * maximum(size, 1)
     buffer = Buffer(name, dtype, (total,), (1,))
-    writer = _PackKernel(source, lanes, width, batch, k, column, buffer, panel, tuple(batch_strides), tuple(strides[i] for i in range(len(k))))
-    kernel = writer.write(is_transposing, order == tuple(range(len(k))), origins)
-    return PackedOperand(Panels(buffer, 0, panel, True), tuple(batch_strides), writer.k_strides, kernel)
+    writer = _PackKernel(source, lanes, width, batch, k, column, buffer, panel, tuple(batch_strides), tuple(k_strides))
+    return PackedOperand(Panels(buffer, 0, panel, True), tuple(batch_strides), tuple(k_strides), writer.write(n_run, origins))
 
 
-def _is_contiguous(k: tuple[tuple[Dim, Dim], ...]) -> bool:
-    expected: Dim = 1
+def _contiguous_run(k: tuple[tuple[Dim, Dim], ...]) -> int:
+    """How many of the last axes of k are one contiguous run of memory."""
+    expected, count = 1, 0
     for size, stride in reversed(k):
         if stride != expected and size != 1:
-            return False
-        expected = expected * size
-    return True
+            break
+        expected, count = expected * size, count + 1
+    return count
 
 
 class _PackKernel:
@@ -92,34 +89,33 @@ class _PackKernel:
         self.memory = MEMORY_TYPE[source.buffer.dtype]
         self.register_type = REGISTER_TYPE[source.buffer.dtype]
 
-    def write(self, is_transposing: bool, keeps_order: bool, origins: tuple[str, ...]) -> BoundKernel:
+    def write(self, n_run: int, origins: tuple[str, ...]) -> BoundKernel:
+        """The kernel; the last `n_run` axes of k are transposed in registers."""
         w, n_batch = self.w, product(size for size, _ in self.batch)
-        per_job = 1 if is_transposing else PANELS_PER_JOB
+        per_job = 1 if n_run else PANELS_PER_JOB
         groups = floordiv(self.n_panels + (per_job - 1), per_job)
         with w.loop("job", 0, n_batch * groups, parallel=True) as job:
             flat, group = decompose(w, job.index, (n_batch, groups))
             indices = decompose(w, flat, tuple(size for size, _ in self.batch))
-            self.source_base = w.let(self.source.offset + sum(i * stride for i, (_, stride) in zip(indices, self.batch)))
-            self.target_base = w.let(sum((i * stride for i, stride in zip(indices, self.batch_strides)), 0))
-            if is_transposing:
-                self._transpose_panel(group, keeps_order)
+            source = w.let(self.source.offset + sum(i * stride for i, (_, stride) in zip(indices, self.batch)))
+            target = w.let(sum((i * stride for i, stride in zip(indices, self.batch_strides)), 0))
+            if n_run:
+                run = product(size for size, _ in self.k[len(self.k) - n_run:])
+                self._k_loops(len(self.k) - n_run, 0, source, target, lambda s, t: self._transpose_run(s, t + group * self.panel, group, run))
             else:
-                self._copy_panels(group * per_job, per_job)
+                self._k_loops(len(self.k), 0, source, target, lambda s, t: self._copy_row(s, t, group * per_job, per_job))
         elements = n_batch * self.columns * product(size for size, _ in self.k)
         return w.finish("pack", f"panels of {self.width} columns", "pack", origins, 0, elements * 8)
 
-    # Columns contiguous, or nothing is: k outside, columns inside.
-
-    def _copy_panels(self, first: Dim, count: int) -> None:
-        self._k_loops(0, self.source_base, self.target_base, lambda source, target: self._copy_row(source, target, first, count))
-
-    def _k_loops(self, level: int, source: Dim, target: Dim, write: Callable[[Dim, Dim], None]) -> None:
-        if level == len(self.k):
+    def _k_loops(self, n_axes: int, level: int, source: Dim, target: Dim, write: Callable[[Dim, Dim], None]) -> None:
+        if level == n_axes:
             write(source, target)
             return
         size, stride = self.k[level]
         with self.w.loop("k", 0, size) as loop:
-            self._k_loops(level + 1, self.w.let(source + loop.index * stride), self.w.let(target + loop.index * self.k_strides[level]), write)
+            self._k_loops(n_axes, level + 1, self.w.let(source + loop.index * stride), self.w.let(target + loop.index * self.k_strides[level]), write)
+
+    # Columns contiguous, or nothing is: k outside, columns inside.
 
     def _copy_row(self, source: Dim, target: Dim, first: Dim, count: int) -> None:
         """One k of `count` panels from panel `first`; those whose vectors reach beyond the last column load under masks."""
@@ -146,37 +142,30 @@ class _PackKernel:
     def _store(self, index: Dim, value: V) -> None:
         self.w.op(f"vst.{MEMORY_TYPE[self.target.dtype]}", self.w.addr(self.target, index, write=True), value)
 
-    # k contiguous: squares of lanes x lanes, transposed in registers; rows beyond the last column repeat it.
+    # k contiguous: squares of lanes x lanes, transposed in registers; columns beyond the last repeat it.
 
-    def _transpose_panel(self, panel: Dim, keeps_order: bool) -> None:
+    def _transpose_run(self, source: Dim, target: Dim, panel: Dim, run: Dim) -> None:
         w, lanes = self.w, self.w.lanes
-        depth = product(size for size, _ in self.k)
-        target = w.let(self.target_base + panel * self.panel)
-        with w.loop("k", 0, depth, lanes) as loop, w.loop("v", 0, self.width, lanes) as side:
+        source, target = w.let(source), w.let(target)
+        with w.loop("k", 0, run, lanes) as loop, w.loop("v", 0, self.width, lanes) as side:
             column = w.let(panel * self.width + side.index)
             if isinstance(self.columns, int) and self.columns % self.width == 0:
-                base = w.let(self.source_base + column * self.column_stride)
+                base = w.let(source + column * self.column_stride)
                 rows = [base + r * self.column_stride for r in range(lanes)]
             else:
-                rows = [w.let(self.source_base + minimum(column + r, self.columns - 1) * self.column_stride) for r in range(lanes)]
-            self._square(rows, loop.index, depth, target + side.index, keeps_order)
+                rows = [w.let(source + minimum(column + r, self.columns - 1) * self.column_stride) for r in range(lanes)]
+            self._square(rows, loop.index, run, target + side.index)
 
-    def _square(self, rows: list[Dim], first: Dim, depth: Dim, target: Dim, keeps_order: bool) -> None:
-        """One square from k `first`; where k ends inside it, it starts earlier, or (k unknown or short) loads under a mask."""
+    def _square(self, rows: list[Dim], first: Dim, run: Dim, target: Dim) -> None:
+        """One square from k `first`; where the run ends inside it, it starts earlier, or (run unknown or short) loads under a mask."""
         w, lanes = self.w, self.w.lanes
-        count: Dim = lanes
-        if isinstance(depth, int) and depth >= lanes:
-            first = first if depth % lanes == 0 else w.let(minimum(first, depth - lanes))
+        count = lanes
+        if isinstance(run, int) and run >= lanes:
+            first = first if run % lanes == 0 else w.let(minimum(first, run - lanes))
             vectors = [w.op(f"vld.{self.memory}", w.addr(self.source.buffer, row + first)) for row in rows]
         else:
-            mask = w.op("qtail.q", depth - first)
+            mask = w.op("qtail.q", run - first)
             vectors = [w.op(f"vldq.{self.memory}", mask, w.addr(self.source.buffer, row + first)) for row in rows]
-            count = depth if isinstance(depth, int) else lanes
+            count = run if isinstance(run, int) else lanes
         for i, value in enumerate(transpose(w, vectors)[:count]):
-            row = (first + i) * self.width if keeps_order else self._reordered(first + i)
-            self._store(target + row, value)
-
-    def _reordered(self, flat: Dim) -> Dim:
-        """Offset in a panel of the k whose flat index in the source's order is `flat`."""
-        indices = decompose(self.w, self.w.let(flat), tuple(size for size, _ in self.k))
-        return self.w.let(sum((i * stride for i, stride in zip(indices, self.k_strides)), 0))
+            self._store(target + (first + i) * self.width, value)

@@ -6,6 +6,7 @@ smallest rounding difference would flip it, and a difference would prove nothing
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable
 
@@ -17,6 +18,7 @@ from program import BATCHES, SETUPS, InputSpec, Line, Program, names_in
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 INTS = ("int64", "int32", "int16", "int8", "uint8")
 MAX_ELEMENTS = 20_000
+SEED_STRIDE = 1_000_003  # between the attempts of one seed
 # Above these, sums of squares of half types overflow, and cancellation eats the digits of the others.
 LARGEST = {torch.float16: 60.0, torch.bfloat16: 1e3, torch.float32: 1e4, torch.float64: 1e4}
 FALLBACKS = ("aten.relu", "aten.add", "aten.mul", "aten.sum", "aten.view", "aten.mm", "aten.sigmoid", "aten.cat", "aten.permute", "aten.clone", "aten.where")
@@ -229,8 +231,21 @@ def _is_tame(tensor: torch.Tensor) -> bool:
 
 
 def draw(seed: int) -> Program:
-    """The program of a seed."""
+    """The program of a seed: the first one drawn from it that runs in eager with the inputs that it will be given."""
     import steps  # noqa: F401  (fills STEPS and MUTATIONS)
 
-    builder = Builder(seed)
-    return builder.program(builder.random.randint(2, 14))
+    for attempt in range(100):
+        builder = Builder(seed + attempt * SEED_STRIDE)
+        program = builder.program(builder.random.randint(2, 14))
+        runnable = tuple(batch for batch in program.batches if _is_runnable(program, batch))
+        if program.batches[0] in runnable:
+            return dataclasses.replace(program, batches=runnable)
+    raise RuntimeError(f"seed {seed}: 100 programs in a row do not run")
+
+
+def _is_runnable(program: Program, batch: int) -> bool:
+    try:
+        outputs = program.function()(*program.make_inputs(batch))
+    except (RuntimeError, IndexError, ValueError, TypeError):
+        return False
+    return all(map(_is_tame, outputs))

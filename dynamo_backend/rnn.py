@@ -1,0 +1,137 @@
+"""nn.LSTM, nn.GRU and nn.RNN reach the backend whole, without a setting of the user's.
+
+Dynamo leaves these modules uncaptured unless torch._dynamo.config.allow_rnn is set. `install` sets it where accel compiles and
+nowhere else; `rewrite` turns the torch.lstm, torch.gru, torch.rnn_tanh and torch.rnn_relu calls of Dynamo's graph into the layer
+operators of rnn_ops.py. Packed sequences still break the graph: Dynamo does not trace them.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx
+
+from .backend import backend
+
+__all__ = ["install", "rewrite"]
+
+logger = logging.getLogger("accel")
+
+# Attributes through which Dynamo and functools keep the backend that they wrap.
+WRAPPED_IN = ("_torchdynamo_orig_backend", "compiler_fn", "func", "__wrapped__")
+
+
+@functools.cache
+def install() -> None:
+    """Let Dynamo capture recurrent modules for this backend; other backends see what they saw before. Does its work once.
+
+    Does nothing (and logs why at debug level) where torch's internals are not as in the versions this was written for.
+    """
+    try:
+        import torch._dynamo.variables.builder as builder
+    except ImportError as error:
+        logger.debug("recurrent modules break graphs: %s", error)
+        return
+    builder_class = getattr(builder, "VariableBuilder", None)
+    original = getattr(builder_class, "wrap_module", None)
+    config = getattr(builder, "config", None)
+    if original is None or not hasattr(config, "allow_rnn") or list(inspect.signature(original).parameters) != ["self", "value"]:
+        logger.debug("recurrent modules break graphs: torch %s has another VariableBuilder.wrap_module", torch.__version__)
+        return
+
+    @functools.wraps(original)
+    def wrap_module(self, value: torch.nn.Module):
+        if isinstance(value, torch.nn.RNNBase) and _is_accel(_compiler_of(self)):
+            with config.patch(allow_rnn=True):
+                return original(self, value)
+        return original(self, value)
+
+    builder_class.wrap_module = wrap_module
+
+
+def _compiler_of(variable_builder: object) -> object:
+    """The backend that Dynamo traces for, in its wrappers; None where it is not where it was."""
+    output = getattr(getattr(variable_builder, "tx", None), "output", None)
+    return getattr(output, "compiler_fn", None)
+
+
+def _is_accel(compiler: object) -> bool:
+    """Whether `compiler` is this backend or wraps it."""
+    while compiler is not None:
+        if compiler is backend:
+            return True
+        compiler = next((getattr(compiler, name) for name in WRAPPED_IN if getattr(compiler, name, None) is not None), None)
+    return False
+
+
+def rewrite(gm: fx.GraphModule) -> None:
+    """Replace recurrent calls in Dynamo's graph, and in the graphs inside it, by layer operators.
+
+    Left alone, AOTAutograd unrolls them step by step or turns them into operators of oneDNN. What is not replaced still
+    compiles that way; the log says why at debug level.
+    """
+    from .rnn_layers import STACKS, reason_to_leave  # not above: install must not bring the lowering
+
+    for module in gm.modules():
+        if not isinstance(module, fx.GraphModule):
+            continue
+        calls = [node for node in module.graph.nodes if node.op == "call_function" and node.target in STACKS]
+        for node in calls:
+            if reason := _unfit_tensors(node) or reason_to_leave(node):
+                logger.debug("%s stays as it is: %s", node.name, reason)
+            else:
+                _replace(node, STACKS[node.target])
+        if calls:
+            module.graph.lint()
+            module.recompile()
+
+
+def _unfit_tensors(node: fx.Node) -> str | None:
+    results, arguments = _example(node), _example((node.args, node.kwargs))
+    tensors = [value for value in (*_flat(results), *_flat(arguments))]
+    if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors):
+        return "no example values"
+    if not all(user.target is operator.getitem for user in node.users):
+        return "its results are read as a whole"
+    if any(value.device.type != "cpu" for value in tensors):
+        return "a tensor is not on the cpu"
+    if len({value.dtype for value in tensors}) != 1:
+        return "dtypes differ (autocast)"
+    return None
+
+
+def _example(value: Any) -> Any:
+    return fx.map_arg(value, lambda node: node.meta.get("example_value"))
+
+
+def _flat(value: Any) -> list:
+    """The tensors, and the missing values of nodes, in nested arguments."""
+    if isinstance(value, (list, tuple)):
+        return [leaf for item in value for leaf in _flat(item)]
+    if isinstance(value, dict):
+        return _flat(list(value.values()))
+    return [value] if value is None or isinstance(value, torch.Tensor) else []
+
+
+def _replace(node: fx.Node, stack: Callable[..., tuple]) -> None:
+    """Write the layers in front of `node`, as nodes that come from the same line of the user's, and drop it."""
+    graph = node.graph
+    tracer = fx.proxy.GraphAppendingTracer(graph)
+    before = set(graph.nodes)
+    needs_gradient = any(value.requires_grad for value in _flat(_example(node)))
+    with graph.inserting_before(node):
+        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda source: fx.Proxy(source, tracer))
+        results = stack(*args, **kwargs, saves=needs_gradient)
+    for written in graph.nodes:
+        if written not in before:
+            written.meta = {key: node.meta[key] for key in ("stack_trace", "nn_module_stack", "source_fn_stack") if key in node.meta}
+    for user in list(node.users):
+        user.replace_all_uses_with(results[user.args[1]].node)
+        graph.erase_node(user)
+    graph.erase_node(node)

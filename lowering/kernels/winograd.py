@@ -1,0 +1,200 @@
+"""3 x 3 convolutions with stride 1 by Winograd's F(2 x 2, 3 x 3): 16 multiplications instead of 36 for a square of four output pixels.
+
+Lavin and Gray, "Fast algorithms for convolutional neural networks" (CVPR 2016). Blocks of squares are transformed into private
+scratch, multiplied with the transformed weights position by position, and transformed back on the way to the Sink, so that
+what lies between stays in near memory. Sums are regrouped: results differ from the direct ones by a few units in the last place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ...csrc.machine import Machine
+from ..index_expr import Dim, floordiv, minimum, product
+from ..kernel_writer import BoundKernel, KernelWriter, Sink
+from ..tensor_ir import Buffer
+from ..vector_ir import V
+from .channels_last import Image
+from .contract import decompose, multiply_add, under, zero
+from .pack import PackedOperand
+from .tile import choose_tile
+
+__all__ = ["WinogradTiling", "square_margins", "transform_weights", "winograd", "winograd_tiling"]
+
+POSITIONS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class WinogradTiling:
+    """Register tile (`rows` squares by `vectors` vectors of channels), squares of a job, and squares per image side."""
+
+    rows: int
+    vectors: int
+    block: int
+    squares: tuple[int, int]
+
+
+def winograd_tiling(machine: Machine, batch: int, pixels: tuple[int, int], channels: int, columns: int) -> WinogradTiling:
+    """The blocking: a job's transformed squares fill half of the second level, and two contexts have work."""
+    squares = ((pixels[0] + 1) // 2, (pixels[1] + 1) // 2)
+    total = batch * squares[0] * squares[1]
+    most = max(6, machine.l2_bytes // 2 // (POSITIONS * channels * 4))
+    block = -(-total // max(-(-total // most), 2))
+    tile = choose_tile(machine, "sf", block, columns, channels)
+    return WinogradTiling(tile.rows, tile.vectors, -(-block // tile.rows) * tile.rows, squares)
+
+
+def square_margins(pixels: Dim, image: Dim, before: Dim) -> Dim:
+    """Zeros behind an image side so that its last square of windows is whole."""
+    return 2 * ((pixels + 1) // 2) + 2 - image - before
+
+
+def _add(w: KernelWriter, a: V, b: V) -> V:
+    return w.op("vfadd.sf", a, b)
+
+
+def _sub(w: KernelWriter, a: V, b: V) -> V:
+    return w.op("vfsub.sf", a, b)
+
+
+def _twice(rows: list[list[V]], along) -> list[list[V]]:
+    """`along` on every column of a matrix of vectors, then on every row of the result."""
+    columns = [along(list(column)) for column in zip(*rows)]
+    return [along(list(row)) for row in zip(*columns)]
+
+
+def transform_weights(packed: PackedOperand, taps: tuple[Dim, Dim], channels: tuple[int, Dim], lanes: int, width: int, n_panels: int, name: str, origins: tuple[str, ...]) -> tuple[Buffer, BoundKernel]:
+    """The kernel that turns panels of 3 x 3 weights into [position][panel][channel][width].
+
+    Args: taps: strides of the two window sides in a panel.   channels: number and stride.
+    """
+    w = KernelWriter(lanes)
+    n_channels, stride = channels
+    target = Buffer(name, "f32", (POSITIONS * n_panels * n_channels * width,), (1,))
+    half = w.op("vsplat.sf", 0.5)
+
+    def along(g: list[V]) -> list[V]:
+        outer, middle = w.op("vfmul.sf", half, _add(w, g[0], g[2])), w.op("vfmul.sf", half, g[1])
+        return [g[0], _add(w, outer, middle), _sub(w, outer, middle), g[2]]
+
+    with w.loop("panel", 0, n_panels, parallel=True) as panel, w.loop("c", 0, n_channels) as c, w.loop("v", 0, width, lanes) as v:
+        source = w.let(packed.panels.offset + panel.index * packed.panels.panel + c.index * stride + v.index)
+        weights = [[w.op("vld.sf", w.addr(packed.panels.buffer, source + y * taps[0] + x * taps[1])) for x in range(3)] for y in range(3)]
+        place = w.let((panel.index * n_channels + c.index) * width + v.index)
+        values = [value for row in _twice(weights, along) for value in row]
+        for position, value in enumerate(values):
+            w.op("vst.sf", w.addr(target, place + position * (n_panels * n_channels * width), write=True), value)
+    elements = n_panels * n_channels * width
+    return target, w.finish("winograd_weights", "weights of a 3 x 3 convolution, transformed", "pack", origins, elements * 28, elements * 100)
+
+
+def winograd(w: KernelWriter, image: Image, weights: Buffer, tiling: WinogradTiling, columns: int, pixels: tuple[int, int], place, sink: Sink) -> None:
+    """Writes the kernel's body; `place` maps (groups, output pixel, column) to coordinates."""
+    _WinogradKernel(w, image, weights, tiling, columns, pixels, place, sink).write()
+
+
+class _WinogradKernel:
+    """Jobs are blocks of squares: transform in, multiply and transform out panel by panel."""
+
+    def __init__(self, w: KernelWriter, image: Image, weights: Buffer, tiling: WinogradTiling, columns: int, pixels: tuple[int, int], place, sink: Sink):
+        self.w, self.image, self.weights, self.t = w, image, weights, tiling
+        self.columns, self.pixels, self.place, self.sink = columns, pixels, place, sink
+        self.width = tiling.vectors * w.lanes
+        self.n_panels = -(-columns // self.width)
+        self.pitch = -(-image.channels // w.lanes) * w.lanes
+        self.inside = w.scratch("sf", POSITIONS * tiling.block * self.pitch)
+        self.products = w.scratch("sf", POSITIONS * tiling.block * self.width)
+
+    def write(self) -> None:
+        w, t = self.w, self.t
+        total = product((self.image.batch, *t.squares))
+        with w.loop("job", 0, -(-total // t.block), parallel=True) as job:
+            self.first = w.let(job.index * t.block)
+            self.count = w.let(minimum(t.block, total - self.first))
+            with w.loop("s", 0, self.count) as square:
+                self._transform_in(square.index)
+            with w.loop("p", 0, self.n_panels) as panel:
+                with w.loop("q", 0, POSITIONS) as position:
+                    self._multiply(panel.index, position.index)
+                with w.loop("s", 0, self.count) as square:
+                    self._transform_out(panel.index, square.index)
+
+    def _square(self, index: Dim) -> list[Dim]:
+        """(image, row, column) of a square of the job."""
+        return decompose(self.w, self.w.let(self.first + index), (self.image.batch, *self.t.squares))
+
+    def _transform_in(self, index: Dim) -> None:
+        w, image, lanes = self.w, self.image, self.w.lanes
+        n, y, x = self._square(index)
+        base = w.let(image.offset + n * image.batch_stride + y * (2 * image.strides[1]) + x * (2 * image.strides[2]))
+        place = w.let(index * self.pitch)
+        with w.loop("c", 0, image.channels // lanes * lanes, lanes) as c:
+            self._transform_channels(base + c.index, place + c.index, None)
+        if image.channels % lanes:
+            whole = image.channels // lanes * lanes
+            self._transform_channels(base + whole, place + whole, w.op("qtail.q", image.channels - whole))
+
+    def _transform_channels(self, base: Dim, place: Dim, mask: V | None) -> None:
+        w, strides = self.w, self.image.strides
+
+        def load(y: int, x: int) -> V:
+            address = w.addr(self.image.buffer, base + y * strides[1] + x * strides[2])
+            return w.op("vld.sf", address) if mask is None else w.op("vldq.sf", mask, address)
+
+        def along(d: list[V]) -> list[V]:
+            return [_sub(w, d[0], d[2]), _add(w, d[1], d[2]), _sub(w, d[2], d[1]), _sub(w, d[1], d[3])]
+
+        values = _twice([[load(y, x) for x in range(4)] for y in range(4)], along)
+        for position, value in enumerate(value for row in values for value in row):
+            w.op("vst.sf", w.addr(self.inside, place + position * (self.t.block * self.pitch), write=True), value)
+
+    def _multiply(self, panel: Dim, position: Dim) -> None:
+        """All squares of the job times one panel at one position; rows behind the last square are computed and ignored."""
+        w, t, channels = self.w, self.t, self.image.channels
+        weights = w.let((position * self.n_panels + panel) * (channels * self.width))
+        with w.loop("m", 0, self.count, t.rows) as m:
+            rows = w.let((position * t.block + m.index) * self.pitch)
+            target = w.let((position * t.block + m.index) * self.width)
+            totals = (zero(w, "sf"),) * (t.rows * t.vectors)
+            with w.loop("k", 0, channels, carried=totals, unroll=4) as k:
+                k.next = self._step(rows + k.index, weights + k.index * self.width, k.values)
+            for i, total in enumerate(k.results):
+                w.op("vst.sf", w.addr(self.products, target + i // t.vectors * self.width + i % t.vectors * w.lanes, write=True), total)
+
+    def _step(self, a: Dim, b: Dim, totals: tuple[V, ...]) -> tuple[V, ...]:
+        w, vectors = self.w, self.t.vectors
+        columns = [w.op("vld.sf", w.addr(self.weights, b + v * w.lanes)) for v in range(vectors)]
+        result = []
+        for r in range(self.t.rows):
+            element = w.op("vldx.sf", w.addr(self.inside, a + r * self.pitch))
+            result += [multiply_add(w, element, columns[v], totals[r * vectors + v]) for v in range(vectors)]
+        return tuple(result)
+
+    def _transform_out(self, panel: Dim, index: Dim) -> None:
+        w, lanes = self.w, self.w.lanes
+        n, y, x = self._square(index)
+        source = w.let(index * self.width)
+        first = w.let(panel * self.width)
+        end = w.let(minimum(first + self.width, self.columns)) if self.columns % self.width else first + self.width
+        whole = w.let(first + floordiv(end - first, lanes) * lanes)
+        with w.loop("n", first, whole, lanes) as column:
+            self._put_square(n, y, x, source + column.index - first, column.index, None)
+        if self.columns % lanes:
+            with w.branch(whole, "<", end):
+                self._put_square(n, y, x, source + whole - first, whole, w.op("qtail.q", end - whole))
+
+    def _put_square(self, n: Dim, y: Dim, x: Dim, source: Dim, column: Dim, mask: V | None) -> None:
+        """Four output pixels of one vector of channels, as far as they exist."""
+        w, (height, width) = self.w, self.pixels
+        step = self.t.block * self.width
+        values = [[w.op("vld.sf", w.addr(self.products, source + (4 * i + j) * step)) for j in range(4)] for i in range(4)]
+
+        def along(m: list[V]) -> list[V]:
+            return [_add(w, _add(w, m[0], m[1]), m[2]), _sub(w, _sub(w, m[1], m[2]), m[3])]
+
+        results = _twice(values, along)
+        for i in range(2):
+            for j in range(2):
+                row = w.let((n * height + y * 2 + i) * width + x * 2 + j)
+                with under(w, y * 2 + i, "<", height if i and height % 2 else y * 2 + i + 1), under(w, x * 2 + j, "<", width if j and width % 2 else x * 2 + j + 1):
+                    self.sink.put(self.place([0], row, column), 1, results[i][j], mask)

@@ -1,0 +1,66 @@
+"""The texts that docs/architecture.md shows are what the compiler prints today; the Python examples of the docs run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+DOCS = Path(__file__).parent.parent / "docs"
+MARKED = re.compile(r"<!-- from: (?P<spec>[^>]+) -->\n```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
+STAGES = {"graph": "graph.txt", "tensor": "partition_0/tensor.txt", "schedule": "partition_0/schedule.txt", "vector": "partition_0/vector.txt", "c": "partition_0/c.c"}
+
+
+def dump(folder: Path) -> dict[str, str]:
+    model = torch.nn.Sequential(torch.nn.Linear(64, 96), torch.nn.GELU(), torch.nn.LayerNorm(96)).eval()
+    compiled = torch.compile(model, backend="accel", options={"machine": "dvx-h1", "dump_dir": str(folder)})
+    with torch.no_grad():
+        compiled(torch.randn(8, 64))
+    (graph,) = folder.iterdir()
+    return {stage: (graph / path).read_text() for stage, path in STAGES.items()}
+
+
+def excerpt(texts: dict[str, str], spec: str) -> str:
+    """`stage`, `stage, kernel NAME` or `c, function NAME, N lines`."""
+    stage, *rest = [part.strip() for part in spec.split(",")]
+    text = texts[stage]
+    if rest and rest[0].startswith("kernel "):
+        text = next(part for part in re.split(r"(?=^kernel )", text, flags=re.MULTILINE) if part.startswith(rest[0]))
+    elif rest:
+        name = rest[0].removeprefix("function ")
+        lines = text.splitlines()
+        start = next(i for i, line in enumerate(lines) if name in line and line.rstrip().endswith(("{", ")")) and not line.startswith("void"))
+        count = int(rest[1].split()[0])
+        end = next((i + 1 for i in range(start, len(lines)) if lines[i] == "}"), len(lines))
+        text = "\n".join(lines[start : min(end, start + count)] + (["    …"] if end > start + count else [])) + "\n"
+    return re.sub(r"_[0-9a-f]{8}\b", "", text).rstrip() + "\n"
+
+
+def test_architecture_shows_what_the_compiler_prints(tmp_path, update_golden):
+    page = DOCS / "architecture.md"
+    texts = dump(tmp_path)
+    fresh = MARKED.sub(lambda m: f"<!-- from: {m['spec']} -->\n```{m['language']}\n{excerpt(texts, m['spec'])}```", page.read_text())
+    if update_golden:
+        page.write_text(fresh)
+    assert page.read_text() == fresh, "run: pytest tests/test_docs.py --update-golden"
+
+
+def pages():
+    return sorted(path for path in [*DOCS.glob("*.md"), DOCS.parent / "README.md"] if path.name not in ("isa.md", "op_coverage.md"))
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda path: path.name)
+def test_python_examples_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace: dict = {"__name__": "example"}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        exec(compile(block, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda path: path.name)
+def test_links_lead_somewhere(page):
+    prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", prose):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
