@@ -33,9 +33,9 @@ class Builder:
         return tuple(self._regions[0])
 
     def name(self, prefix: str) -> str:
-        """A name that no other value of this kernel has."""
+        """A name that no other value of this kernel has, nor a size: those are called s0, u0, … by torch."""
         self._count += 1
-        return f"{prefix}{self._count}"
+        return f"{prefix}_{self._count}" if prefix in ("s", "u") else f"{prefix}{self._count}"
 
     def op(self, opcode: str, *operands) -> V | None:
         """Appends `opcode operands` and returns its result, or the earlier equal instruction's."""

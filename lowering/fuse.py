@@ -212,7 +212,7 @@ def _equal_products(a, b) -> bool:
 
 def _start_rows(group: Group, statement: Reduce, axes, dims, reduced: int) -> Group | None:
     """A group of Maps takes up its first reduction: the axes that it reduces become the row."""
-    if not match_by_size(dims, axes, dims, axes):
+    if any(isinstance(s, Reduce) for s in group.statements) or not match_by_size(dims, axes, dims, axes):
         return None
     rows = [a for a in axes if a.partner.source >= reduced]
     outer = [a for a in axes if a.partner.source < reduced]

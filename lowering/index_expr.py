@@ -132,7 +132,18 @@ def floordiv(a: Dim, b: Dim) -> Dim:
     # whole multiples of b leave the division, so that equal quotients have one form and the rest is not negative
     whole = _make({p: c // b for p, c in _terms(a)})
     rest = _make({p: c % b for p, c in _terms(a)})
-    return whole + (rest // b if isinstance(rest, int) else _atom("//", rest, b))
+    return whole + (rest // b if isinstance(rest, int) else _quotient(rest, b))
+
+
+def _quotient(a: IndexExpr, b: int) -> Dim:
+    """a // b; floors of floors become one: (x // p + c) // b = (x + p * c) // (p * b)."""
+    constant = dict(a.terms).get((), 0)
+    inner = [product_ for product_, _ in a.terms if product_]
+    if len(inner) == 1 and len(inner[0]) == 1 and dict(a.terms)[inner[0]] == 1 and not isinstance(inner[0][0], str):
+        operator, x, p = inner[0][0]
+        if operator == "//" and isinstance(p, int):
+            return floordiv(x + p * constant, p * b)
+    return _atom("//", a, b)
 
 
 def mod(a: Dim, b: Dim) -> Dim:
@@ -146,14 +157,14 @@ def minimum(a: Dim, b: Dim) -> Dim:
     """The smaller of two."""
     if isinstance(a, int) and isinstance(b, int):
         return min(a, b)
-    return a if a == b else _atom("min", a, b)
+    return a if a == b else _atom("min", *sorted((a, b), key=str))
 
 
 def maximum(a: Dim, b: Dim) -> Dim:
     """The larger of two."""
     if isinstance(a, int) and isinstance(b, int):
         return max(a, b)
-    return a if a == b else _atom("max", a, b)
+    return a if a == b else _atom("max", *sorted((a, b), key=str))
 
 
 def product(dims) -> Dim:

@@ -225,13 +225,13 @@ def _incomplete_gamma(a: Lanes, x: Lanes) -> tuple[Lanes, V]:
 
 def _incomplete_edges(a: Lanes, x: Lanes, value: Lanes, at_zero: float) -> Lanes:
     """The values at 0 and infinity, as ATen has them: igamma is 0 at x = 0 or a = inf, and 1 at a = 0 or x = inf."""
-    b, at_infinity = x.b, 1.0 - at_zero
+    b, undefined, at_infinity = x.b, x.of(math.nan), 1.0 - at_zero
+    value = value.where(b.op("qand.q", a.eq(a), x.eq(x)), undefined)
     value = x.of(at_infinity).where(x.eq(math.inf), value)
-    value = x.of(math.nan).where(x.eq(math.inf), x.of(at_zero)).where(a.eq(math.inf), value)
+    value = undefined.where(x.eq(math.inf), at_zero).where(a.eq(math.inf), value)
     value = x.of(at_zero).where(x.eq(0.0), value)
-    value = x.of(at_infinity).where(x.gt(0.0), x.of(math.nan)).where(a.eq(0.0), value)
-    is_valid = b.op("qand.q", a.ge(0.0), x.ge(0.0))
-    return value.where(is_valid, x.of(math.nan))
+    value = x.of(at_infinity).where(x.gt(0.0), undefined).where(a.eq(0.0), value)
+    return undefined.where(b.op("qor.q", a.lt(0.0), x.lt(0.0)), value)
 
 
 def igamma(a: Lanes, x: Lanes) -> Lanes:

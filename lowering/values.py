@@ -327,6 +327,8 @@ class Graph:
         """op over `dims`; the result's dtype is the value's (i64 for argmax and argmin)."""
         dims = sorted(d % value.rank for d in dims) if value.rank else []
         kept = [d for d in range(value.rank) if d not in dims]
+        if all(value.sizes[d] == 1 for d in dims):
+            return self._reduce_nothing(op, value, dims, keepdim, dtype)
         moved = value.permute([*kept, *dims]) if value.rank else value
         outer = tuple(value.sizes[d] for d in kept)
         buffer = self.buffer(dtype or ("i64" if op.startswith("arg") else value.dtype), outer)
@@ -336,6 +338,11 @@ class Graph:
             for d in dims:
                 result = result.unsqueeze(d)
         return result
+
+    def _reduce_nothing(self, op: str, value: Value, dims: Sequence[int], keepdim: bool, dtype: str | None) -> Value:
+        """`reduce` of single elements: they are their own sum and their own largest, at index 0."""
+        result = self.constant(0, "i64", value.sizes) if op.startswith("arg") else self.cast(value, dtype or value.dtype)
+        return result if keepdim else result.squeeze(dims)
 
     def scan(self, op: str, value: Value, dim: int, n_outputs: int = 1) -> tuple[Value, ...]:
         """Running op along dim; see Scan."""

@@ -75,12 +75,25 @@ def _scan_start(w: KernelWriter, scan: Scan) -> list[V]:
 def _scan_step(w: KernelWriter, scan: Scan, state: list[V], value: V, index: Dim) -> list[V]:
     dtype = scan.expr.dtype
     if scan.op == "logsumexp":
-        return [select(w, "logaddexp", [state[0], value], dtype, dtype)]
+        return [_log_add(w, dtype, state[0], value)]
     if scan.op in ("sum", "prod"):
         return [select(w, {"sum": "add", "prod": "mul"}[scan.op], [state[0], value], dtype, dtype)]
     if len(state) == 1:
         return [select(w, {"max": "maximum", "min": "minimum"}[scan.op], [state[0], value], dtype, dtype)]
     return _winner_step(w, scan.op, dtype, state, value, index)
+
+
+def _log_add(w: KernelWriter, dtype: str, a: V, b: V) -> V:
+    """log(exp(a) + exp(b)), by the larger of both; infinities of one sign stay, and NaN."""
+
+    def op(name, *args):
+        return select(w, name, list(args), dtype, dtype)
+
+    large = op("maximum", a, b)
+    distance = op("sub", op("minimum", a, b), large)
+    total = op("add", large, op("log1p", op("exp", distance)))
+    is_same_infinity = w.op("qand.q", op("eq", a, b), op("eq", op("abs", a), constant(w, float("inf"), dtype)))
+    return select(w, "where", [is_same_infinity, a, total], dtype, dtype)
 
 
 def _winner_step(w: KernelWriter, op: str, dtype: str, state, value, index) -> list[V]:

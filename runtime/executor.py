@@ -145,7 +145,7 @@ def _call_names(built: BuiltPartition, source: PartitionSource) -> dict[str, obj
         "_give": arena.give,
         "_fail": _raise_status,
         "_restride": _restride,
-        **{f"_{name}": dtype for name, dtype in DTYPES.items()},
+        **{f"_dtype_{name}": dtype for name, dtype in DTYPES.items()},
     }
 
 
@@ -163,7 +163,7 @@ def _call_text(source: PartitionSource, check_inputs: bool, constants: Mapping[i
     has_arena = source.arena_bytes != 0
     lines = [
         *_argument_lines(source, check_inputs, constants),
-        *(f"_o{index} = _empty({_shape(source.outputs[index])}, _{source.outputs[index].dtype})" for index in computed),
+        *(f"_o{index} = _empty({_shape(source.outputs[index])}, _dtype_{source.outputs[index].dtype})" for index in computed),
         *([f"_block = _take({source.arena_bytes})"] if has_arena else []),
         f"_status = _entry(_pack_pointers({', '.join(pointers)}), {sizes}, {'_block.address' if has_arena else '0'}, _RUNTIME)",
         *(["_give(_block)"] if has_arena else []),

@@ -51,6 +51,8 @@ def three(values, fill) -> tuple:
 
 def channels_last(image: Image, margins: Margins, dtype: str, lanes: int, name: str, origins: tuple[str, ...]) -> tuple[Image, list[BoundKernel]]:
     """The image with contiguous channels and its margins, and the kernel that makes it, if one is needed; `dtype` is the copy's."""
+    if image.channels == 1:
+        image = dataclasses.replace(image, channel_stride=1)
     if image.channel_stride == 1 and margins.is_empty:
         return image, []
     sizes = tuple((size - 1) * step + 1 + a + b for size, step, a, b in zip(image.sizes, margins.spread, margins.before, margins.after))

@@ -58,6 +58,7 @@ class Contraction:
         place: (batch indices, row, column) -> coordinates in the template's domain; row is the flat index over `rows`.
         column_dim: the dim of the domain that the lanes run along.
         a_panel: elements between A's panels where A is packed, too: panels of as many rows as a register tile, side by side for every k.
+        a_stays_near: all of A fits the second level, so that jobs step through A first and every panel of B is read once.
     """
 
     a: Buffer
@@ -71,6 +72,7 @@ class Contraction:
     place: Callable[[list[Dim], Dim, Dim], list[Dim]]
     column_dim: int
     a_panel: Dim | None = None
+    a_stays_near: bool = False
 
 
 def decompose(w: KernelWriter, flat: Dim, sizes: tuple[Dim, ...]) -> list[Dim]:
@@ -177,7 +179,10 @@ class _PanelKernel:
         n_blocks = floordiv(self.n_rows + (tile.row_block - 1), tile.row_block)
         n_batch = product(axis.size for axis in c.batch)
         with w.loop("job", 0, n_batch * n_blocks * n_panels, parallel=True) as job:
-            batch, block, panel = decompose(w, job.index, (n_batch, n_blocks, n_panels))
+            if c.a_stays_near:
+                batch, panel, block = decompose(w, job.index, (n_batch, n_panels, n_blocks))
+            else:
+                batch, block, panel = decompose(w, job.index, (n_batch, n_blocks, n_panels))
             self.batch = decompose(w, batch, tuple(axis.size for axis in c.batch))
             self.a_base = w.let(c.a_offset + sum(i * axis.a for i, axis in zip(self.batch, c.batch)))
             self.b_base = w.let(c.b.offset + panel * c.b.panel + sum(i * axis.b for i, axis in zip(self.batch, c.batch)))

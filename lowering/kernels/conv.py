@@ -21,7 +21,7 @@ from .collapse import collapse
 from .contract import Axis, Contraction, contract, decompose, merged_axes
 from .depthwise import depthwise
 from .pack import pack
-from .tile import choose_tile
+from .tile import choose_tile, stays_near
 from .winograd import square_margins, transform_weights, winograd, winograd_tiling
 
 __all__ = ["ConvParams"]
@@ -29,6 +29,7 @@ __all__ = ["ConvParams"]
 # Measured on AVX2: below, the transforms cost more than the multiplications that they save.
 LEAST_WINOGRAD_CHANNELS = 32
 LEAST_WINOGRAD_PIXELS = 600
+LEAST_FROZEN_WINOGRAD_PIXELS = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,13 +84,15 @@ def conv(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffe
 def _suits_winograd(statement: Template) -> bool:
     """Whether fewer multiplications outweigh the transforms: of the image, and (unless it is done once) of the weight."""
     params: ConvParams = statement.params
-    sizes = (*statement.domain, params.channels)
+    image, weight = statement.operands
+    sizes = (*statement.domain, params.channels, *weight.strides)
     if params.kernel != (3, 3) or {*params.stride, *params.dilation, *params.spread, params.groups} != {1} or not all(isinstance(size, int) for size in sizes):
         return False
     batch, columns, height, width = statement.domain
-    if statement.outputs[0].buffer.dtype != "f32" or min(params.channels, columns) < LEAST_WINOGRAD_CHANNELS or min(height, width) < 4:
+    if {image.dtype, statement.outputs[0].buffer.dtype} != {"f32"} or min(params.channels, columns) < LEAST_WINOGRAD_CHANNELS or min(height, width) < 4:
         return False
-    return statement.operands[1].buffer.kind == "const" or batch * height * width >= LEAST_WINOGRAD_PIXELS
+    is_once = weight.buffer.kind == "const"
+    return batch * height * width >= (LEAST_FROZEN_WINOGRAD_PIXELS if is_once else LEAST_WINOGRAD_PIXELS)
 
 
 def _write_winograd(w: KernelWriter, statement: Template, image: Image, margins: Margins, sink: Sink, machine: Machine, is_collapsed: bool) -> list[BoundKernel]:
@@ -101,10 +104,15 @@ def _write_winograd(w: KernelWriter, statement: Template, image: Image, margins:
     framed, kernels = channels_last(image, dataclasses.replace(margins, after=(0, *after)), out.dtype, machine.lanes, f"{out.name}_image", statement.origins)
     tiling = winograd_tiling(machine, batch, tuple(pixels), params.channels, columns)
     width = tiling.vectors * machine.lanes
-    axes, b_offset, a_offset = _in_memory_order([(params.channels, weight.strides[2], "c"), (3, weight.strides[3], "y"), (3, weight.strides[4], "x")])
-    packed = pack(weight, machine.lanes, width, (), tuple((size, b) for size, b, _ in axes), (columns, weight.strides[1]), out.dtype, f"{out.name}_panels", statement.origins)
-    strides = {axis: stride for (_, _, axis), stride in zip(axes, packed.k_strides)}
-    weights, kernel = transform_weights(packed, (strides["y"], strides["x"]), (params.channels, strides["c"]), machine.lanes, width, -(-columns // width), f"{out.name}_weights", statement.origins)
+    # Flipped taps (a gradient's) are packed as they lie in memory, and read backwards.
+    steps = {"c": (params.channels, weight.strides[2]), "y": (3, weight.strides[3]), "x": (3, weight.strides[4])}
+    start = sum(min(step, 0) * (size - 1) for size, step in steps.values())
+    order = sorted(steps, key=lambda axis: -abs(steps[axis][1]))
+    packed = pack(dataclasses.replace(weight, offset=weight.offset + start), machine.lanes, width, (), tuple((steps[axis][0], abs(steps[axis][1])) for axis in order),
+                  (columns, weight.strides[1]), out.dtype, f"{out.name}_panels", statement.origins)
+    strides = {axis: stride if steps[axis][1] > 0 else -stride for axis, stride in zip(order, packed.k_strides)}
+    first = sum(-stride * (steps[axis][0] - 1) for axis, stride in strides.items() if stride < 0)
+    weights, kernel = transform_weights(packed.panels, first, (strides["y"], strides["x"]), (params.channels, strides["c"]), machine.lanes, width, -(-columns // width), f"{out.name}_weights", statement.origins)
     place = _placing(w, (batch, 1, *pixels), columns, 2, is_collapsed)
     winograd(w, framed, weights, tiling, columns, tuple(pixels), place, sink)
     return [*kernels, packed.kernel, kernel]
@@ -129,7 +137,8 @@ def _write_contraction(w: KernelWriter, statement: Template, image: Image, margi
     rows = (Axis(batch, image.batch_stride), *(Axis(size, step * s) for size, step, s in zip(pixels, stride, image.strides)))
     flat = merged_axes([axis for axis in rows if axis.size != 1])
     place = _placing(w, (batch, *pixels), group_columns, len(params.kernel), is_collapsed)
-    contraction = Contraction(image.buffer, image.offset + a_offset, packed.panels, (Axis(params.groups, group_channels * image.channel_stride, packed.batch_strides[0]),), flat, k, group_columns, out.dtype, place, 1)
+    contraction = Contraction(image.buffer, image.offset + a_offset, packed.panels, (Axis(params.groups, group_channels * image.channel_stride, packed.batch_strides[0]),), flat, k, group_columns, out.dtype, place, 1,
+                              a_stays_near=stays_near(machine, product((batch, params.channels // params.groups, *image.sizes)), out.dtype))
     contract(w, contraction, tile, sink)
     return [*kernels, packed.kernel]
 

@@ -110,12 +110,13 @@ class _DotKernel:
             w.op(f"vst.{self.register_type}", address, total)
 
     def _step(self, rows: list[Dim], columns: list[Dim], k: Dim, totals: tuple[V, ...], mask: V | None) -> tuple[V, ...]:
-        a = [self._operand(self.c.a, offset + k, mask) for offset in rows]
+        """One vector of k: the rows' vectors are held in registers, the columns' stream."""
+        held = [self._operand(self.c.a, offset + k, mask) for offset in rows]
         result = list(totals)
         for j, column in enumerate(columns):
             b = self._operand(self.c.b.buffer, column + k, mask)
-            for r, vector in enumerate(a):
-                result[r * len(columns) + j] = multiply_add(self.w, vector, b, result[r * len(columns) + j])
+            for r, a in enumerate(held):
+                result[r * len(columns) + j] = multiply_add(self.w, a, b, result[r * len(columns) + j])
         return tuple(result)
 
     def _operand(self, buffer, index: Dim, mask: V | None) -> V:

@@ -19,7 +19,7 @@ from . import template
 from .contract import Axis, Contraction, Panels, contract
 from .dot import contract_dot
 from .pack import pack
-from .tile import Tile, choose_dot_tile, choose_tile
+from .tile import Tile, choose_dot_tile, choose_tile, stays_near
 
 __all__ = ["GemmParams", "accumulator_dtype"]
 
@@ -113,16 +113,16 @@ def _placing(p: _Matmul):
     return place
 
 
-def _contraction(p: _Matmul, statement: Template, panels: Panels, batch_strides, k_stride: Dim) -> Contraction:
+def _contraction(p: _Matmul, statement: Template, panels: Panels, batch_strides, k_stride: Dim, machine: Machine) -> Contraction:
     batch = tuple(Axis(size, a, b) for (size, a, _, _), b in zip(p.batch, batch_strides))
     rows, k = (Axis(p.rows, p.a_row),), (Axis(p.depth, p.a_k, k_stride),)
     dtype = statement.outputs[0].buffer.dtype
-    return Contraction(p.a.buffer, p.a.offset, panels, batch, rows, k, p.columns, dtype, _placing(p), p.column_dim)
+    return Contraction(p.a.buffer, p.a.offset, panels, batch, rows, k, p.columns, dtype, _placing(p), p.column_dim, a_stays_near=stays_near(machine, p.rows * p.depth, dtype))
 
 
 def _write_dot(w: KernelWriter, p: _Matmul, statement: Template, sink: Sink, machine: Machine) -> None:
     panels = Panels(p.b.buffer, p.b.offset, 0, False)
-    contraction = _contraction(p, statement, panels, [b for _, _, b, _ in p.batch], 1)
+    contraction = _contraction(p, statement, panels, [b for _, _, b, _ in p.batch], 1, machine)
     shape = choose_dot_tile(machine, REGISTER_TYPE[contraction.dtype], p.rows, machine.lanes)
     contract_dot(w, contraction, p.b_column, shape, sink)
 
@@ -134,7 +134,7 @@ def _write_panels(w: KernelWriter, p: _Matmul, statement: Template, sink: Sink, 
     width = tile.vectors * machine.lanes
     if p.b_column == 1 and isinstance(p.rows, int) and p.rows <= MOST_DIRECT_ROWS and p.b.buffer.kind != "const":
         panels = Panels(p.b.buffer, p.b.offset, width, False)
-        contract(w, _contraction(p, statement, panels, [b for _, _, b, _ in p.batch], p.b_k), tile, sink)
+        contract(w, _contraction(p, statement, panels, [b for _, _, b, _ in p.batch], p.b_k, machine), tile, sink)
         return []
     batch = tuple((size, b) for size, _, b, _ in p.batch)
     # A batch that shares one B packs it once.
@@ -142,7 +142,7 @@ def _write_panels(w: KernelWriter, p: _Matmul, statement: Template, sink: Sink, 
     name = f"{statement.outputs[0].buffer.name}_panels"
     packed = pack(p.b, machine.lanes, width, packed_batch, ((p.depth, p.b_k),), (p.columns, p.b_column), dtype, name, statement.origins)
     strides = [0 if stride == 0 else packed_stride for (_, stride), packed_stride in zip(batch, packed.batch_strides)]
-    contraction, kernels = _contraction(p, statement, packed.panels, strides, packed.k_strides[0]), [packed.kernel]
+    contraction, kernels = _contraction(p, statement, packed.panels, strides, packed.k_strides[0], machine), [packed.kernel]
     if p.a_k != 1 and not (isinstance(p.columns, int) and p.columns < LEAST_COLUMNS_TO_PACK_A):
         contraction, kernel = _pack_rows(p, contraction, tile, machine.lanes, statement)
         kernels.append(kernel)

@@ -2,13 +2,14 @@
 
 A step computes, for every row of the batch and every unit, `n_sums` sums over the state [row, depth] times packed weights, in
 register tiles whose lanes run along the units; the cell (rnn_cells.py) turns the finished sums of a vector of units into the new
-state. Weights are packed once per call and stay in the second level of memory for all steps. The contexts share either the
-units, with a barrier per step, or (many rows) the rows, with none.
+state. Weights are packed once per call and read at every step, forwards and backwards in turn, so that what the second level of
+memory holds of them is used first. The contexts share either the units, with a barrier per step, or (many rows) the rows, with none.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Protocol
 
 from ...csrc.abi import DTYPE_BYTES
@@ -26,6 +27,8 @@ __all__ = ["Cell", "Shape", "Steps", "StepTile", "UnitWeights", "choose_step_til
 MOST_BLOCK_ROWS = 48
 # Unit vectors of a tile; more would leave contexts without panels.
 MOST_VECTORS = 8
+# A batch that is not known at compile time is taken to be this.
+TYPICAL_BATCH = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +45,18 @@ class Shape:
 
 @dataclasses.dataclass(frozen=True)
 class StepTile:
-    """Register tile: `rows` by `vectors` vectors of units, each with all its sums; `block_rows` rows share a pass over the panels."""
+    """How a step is cut.
+
+    Attributes:
+        rows, vectors: the register tile: `rows` rows by `vectors` vectors of units, each with all its sums.
+        block_rows: rows that are finished together.
+        contexts: into how many shares the units, or with `shares_rows` the rows, are cut.
+    """
 
     rows: int
     vectors: int
     block_rows: int
+    contexts: int
     shares_rows: bool
 
 
@@ -73,31 +83,43 @@ class Cell(Protocol):
 
 
 def choose_step_tile(machine: Machine, shape: Shape) -> StepTile:
-    """The tile with the fewest cycles per step, loads counted; rows are shared where every context gets a tile's worth of them."""
+    """The tile with the fewest cycles per step, loads counted; rows are shared where every context gets two tiles' worth of them."""
     regs = registers_per_value(REGISTER_TYPE[shape.dtype])
-    contexts = machine.n_contexts or 2
+    contexts = machine.n_contexts or os.cpu_count() or 1
     n_vectors = -(-shape.units // machine.lanes)
-    batch = shape.batch if isinstance(shape.batch, int) else 8
-    shapes = [(r, v) for v in range(1, min(MOST_VECTORS, n_vectors) + 1) for r in range(1, 9) if (r * v * shape.n_sums + min(r, v * shape.n_sums)) * regs < machine.n_vregs]
-    rows, vectors = min(shapes or [(1, 1)], key=lambda s: _cost(machine, shape, regs, s, batch, n_vectors))
-    shares_rows = isinstance(shape.batch, int) and shape.batch >= 2 * rows * contexts
-    share = -(-batch // contexts) if shares_rows else batch
+    rows, vectors = min(_register_tiles(machine, shape.n_sums, regs, n_vectors), key=lambda tile: _cost(machine, shape, regs, tile, contexts))
+    if not isinstance(shape.batch, int):
+        return StepTile(rows, vectors, MOST_BLOCK_ROWS // rows * rows, contexts, False)
+    shares_rows = shape.batch >= 2 * rows * contexts
+    share = -(-shape.batch // contexts) if shares_rows else max(shape.batch, 1)
     blocks = -(-share // MOST_BLOCK_ROWS)
-    block_rows = -(-share // blocks) if isinstance(shape.batch, int) else MOST_BLOCK_ROWS // rows * rows
-    return StepTile(rows, vectors, max(block_rows, 1), shares_rows)
+    return StepTile(rows, vectors, -(-share // blocks), contexts, shares_rows)
 
 
-def _cost(machine: Machine, shape: Shape, regs: int, tile: tuple[int, int], batch: int, n_vectors: int):
+def _register_tiles(machine: Machine, n_sums: int, regs: int, n_vectors: int) -> list[tuple[int, int]]:
+    """(rows, vectors) whose accumulators and one operand's values leave a register for the other's."""
+    found = []
+    for vectors in range(1, min(MOST_VECTORS, n_vectors) + 1):
+        for rows in range(1, 9):
+            held = rows * vectors * n_sums + min(rows, vectors * n_sums)
+            if held * regs < machine.n_vregs:
+                found.append((rows, vectors))
+    return found or [(1, 1)]
+
+
+def _cost(machine: Machine, shape: Shape, regs: int, tile: tuple[int, int], contexts: int) -> tuple:
+    """Cycles per step of the slowest context's panels, per k; equal ones prefer narrow panels, then many rows."""
     rows, vectors = tile
-    panels = -(-n_vectors // vectors)
+    batch = shape.batch if isinstance(shape.batch, int) else TYPICAL_BATCH
+    panels = -(-shape.units // (vectors * machine.lanes))
 
     def cycles(n_rows: int) -> float:
         multiplies = n_rows * vectors * shape.n_sums * regs
         loads = n_rows + vectors * shape.n_sums * regs
         return max(multiplies / machine.fma_pipes, machine.fma_latency, loads / max(machine.load_pipes, 2))
 
-    total = (batch // rows) * cycles(rows) + (cycles(batch % rows) if batch % rows else 0)
-    return total * panels, vectors, -rows
+    per_panel = (batch // rows) * cycles(rows) + (cycles(batch % rows) if batch % rows else 0)
+    return per_panel * -(-panels // contexts), vectors, -rows
 
 
 class Steps:
@@ -120,21 +142,32 @@ class Steps:
             with w.loop("block", 0, self.n_blocks, parallel=True) as block:
                 first, end = self._rows(block.index)
                 self._start(first, end)
-                with w.loop("step", 0, steps) as step, w.loop("panel", 0, self.n_panels) as panel:
-                    self._panel(step.index, panel.index, first, end)
+                with w.loop("step", 0, steps) as step:
+                    self._panels(step.index, 0, self.n_panels, lambda panel: self._panel(step.index, panel, first, end))
             return
         with w.loop("row", 0, self.shape.batch, parallel=True) as row:
             self._start(row.index, row.index + 1)
         w.append(Barrier())
         with w.loop("step", 0, steps) as step:
-            with w.loop("job", 0, self.n_blocks * self.n_panels, parallel=True) as job:
-                block, panel = decompose(w, job.index, (self.n_blocks, self.n_panels))
-                self._panel(step.index, panel, *self._rows(block))
+            with w.loop("share", 0, self.tile.contexts, parallel=True) as share:
+                first, end = (w.let(floordiv((share.index + i) * self.n_panels, self.tile.contexts)) for i in (0, 1))
+                self._panels(step.index, first, end, lambda panel: self._blocks(step.index, panel))
             w.append(Barrier())
 
-    def _rows(self, block: Dim) -> tuple[Dim, Dim]:
+    def _panels(self, step: Dim, first: Dim, end: Dim, write) -> None:
+        """write(panel) for the panels first..end, backwards in every second step."""
+        w = self.w
+        with w.loop("i", 0, end - first) as loop:
+            write(w.let(first + loop.index + mod(step, 2) * (end - first - 1 - 2 * loop.index)))
+
+    def _blocks(self, step: Dim, panel: Dim) -> None:
         if isinstance(self.n_blocks, int) and self.n_blocks == 1:
-            return 0, self.shape.batch
+            self._panel(step, panel, 0, self.shape.batch)
+            return
+        with self.w.loop("block", 0, self.n_blocks) as block:
+            self._panel(step, panel, *self._rows(block.index))
+
+    def _rows(self, block: Dim) -> tuple[Dim, Dim]:
         first = self.w.let(block * self.tile.block_rows)
         return first, self.w.let(minimum(first + self.tile.block_rows, self.shape.batch))
 

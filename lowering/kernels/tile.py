@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 
+from ...csrc.abi import DTYPE_BYTES
 from ...csrc.machine import Machine
 from ..index_expr import Dim, product
 
-__all__ = ["Tile", "choose_dot_tile", "choose_tile", "even_block", "registers_per_value"]
+__all__ = ["Tile", "choose_dot_tile", "choose_tile", "even_block", "registers_per_value", "stays_near"]
 
 # Sizes that are not known at compile time are taken to be this.
 TYPICAL_SIZE = 512
@@ -33,6 +34,11 @@ class Tile:
     vectors: int
     k_block: int
     row_block: int
+
+
+def stays_near(machine: Machine, elements: Dim, dtype: str) -> bool:
+    """Whether an operand of that many elements fits half of the second level."""
+    return isinstance(elements, int) and elements * DTYPE_BYTES[dtype] <= machine.l2_bytes // 2
 
 
 def registers_per_value(register_type: str) -> int:
@@ -59,9 +65,9 @@ def choose_tile(machine: Machine, register_type: str, rows: Dim, columns: Dim, d
 
 
 def choose_dot_tile(machine: Machine, register_type: str, rows: int, most_columns: int) -> tuple[int, int]:
-    """(rows, columns) of a tile whose vectors run along the contracted axis; columns is a power of two."""
+    """(rows, columns) of a tile whose vectors run along the contracted axis; columns is a power of two, at least rows (measured: long streams of B)."""
     regs = registers_per_value(register_type)
-    shapes = [(r, c) for c in (1, 2, 4, 8) if c <= most_columns for r in range(1, 9) if (r * c + min(r, c) + 1) * regs <= machine.n_vregs]
+    shapes = [(r, c) for c in (1, 2, 4, 8) if c <= most_columns for r in range(1, c + 1) if (r * c + min(r, c) + 1) * regs <= machine.n_vregs]
     return min(shapes, key=lambda s: (_rows_cost(machine, regs, s, rows, 0) / s[1], -s[1]))
 
 

@@ -15,8 +15,7 @@ from ..kernel_writer import BoundKernel, KernelWriter, Sink
 from ..tensor_ir import Buffer
 from ..vector_ir import V
 from .channels_last import Image
-from .contract import decompose, multiply_add, under, zero
-from .pack import PackedOperand
+from .contract import Panels, decompose, multiply_add, under, zero
 from .tile import choose_tile
 
 __all__ = ["WinogradTiling", "square_margins", "transform_weights", "winograd", "winograd_tiling"]
@@ -63,10 +62,10 @@ def _twice(rows: list[list[V]], along) -> list[list[V]]:
     return [along(list(row)) for row in zip(*columns)]
 
 
-def transform_weights(packed: PackedOperand, taps: tuple[Dim, Dim], channels: tuple[int, Dim], lanes: int, width: int, n_panels: int, name: str, origins: tuple[str, ...]) -> tuple[Buffer, BoundKernel]:
+def transform_weights(panels: Panels, first: Dim, taps: tuple[Dim, Dim], channels: tuple[int, Dim], lanes: int, width: int, n_panels: int, name: str, origins: tuple[str, ...]) -> tuple[Buffer, BoundKernel]:
     """The kernel that turns panels of 3 x 3 weights into [position][panel][channel][width].
 
-    Args: taps: strides of the two window sides in a panel.   channels: number and stride.
+    Args: first: where the first tap is in a panel.   taps: strides of the two window sides.   channels: number and stride.
     """
     w = KernelWriter(lanes)
     n_channels, stride = channels
@@ -78,8 +77,8 @@ def transform_weights(packed: PackedOperand, taps: tuple[Dim, Dim], channels: tu
         return [g[0], _add(w, outer, middle), _sub(w, outer, middle), g[2]]
 
     with w.loop("panel", 0, n_panels, parallel=True) as panel, w.loop("c", 0, n_channels) as c, w.loop("v", 0, width, lanes) as v:
-        source = w.let(packed.panels.offset + panel.index * packed.panels.panel + c.index * stride + v.index)
-        weights = [[w.op("vld.sf", w.addr(packed.panels.buffer, source + y * taps[0] + x * taps[1])) for x in range(3)] for y in range(3)]
+        source = w.let(panels.offset + first + panel.index * panels.panel + c.index * stride + v.index)
+        weights = [[w.op("vld.sf", w.addr(panels.buffer, source + y * taps[0] + x * taps[1])) for x in range(3)] for y in range(3)]
         place = w.let((panel.index * n_channels + c.index) * width + v.index)
         values = [value for row in _twice(weights, along) for value in row]
         for position, value in enumerate(values):

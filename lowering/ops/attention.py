@@ -49,6 +49,8 @@ def _attention(g: Graph, query: Value, key: Value, value: Value, mask: Value | N
         raise Unsupported(f"attention on {query.rank}-d operands")
     width, heads, key_heads = query.sizes[-1], query.sizes[1], key.sizes[1]
     shared = exact_div(heads, key_heads)
+    if shared is None:
+        raise Unsupported(f"attention of {render(heads)} heads over {render(key_heads)} key heads")
     if scale is None:
         if not isinstance(width, int):
             raise Unsupported(f"attention over a head of symbolic width {render(width)}")

@@ -71,11 +71,12 @@ def _bag_results(g: Graph, weight: Value, indices: Value, offsets: Value, mode: 
 
 
 def _with_auxiliaries(g: Graph, indices: Value, offsets: Value, mode: int, padding_idx: int, results, n_sizes: Dim, n_bags: Dim):
-    """The four results as eager's CPU kernel gives them: a plain sum keeps no bag of an index and no bag sizes."""
+    """The four results as eager's CPU kernel gives them: a sum keeps no bag sizes, and on its fast path no bag of an index."""
     out, bags, count = results
     if mode == _SUM:
         count = g.constant(0, "i64", (n_bags,))
-        bags = bags if padding_idx >= 0 else g.constant(0, "i64", (0,))
+        is_fast = padding_idx < 0 and out.dtype in ("f32", "f16", "bf16")
+        bags = g.constant(0, "i64", (0,)) if is_fast else bags
     size = count if n_sizes == n_bags else g.constant(0, "i64", (n_sizes,))
     dtype = indices.dtype
     return out, g.cast(bags, dtype), g.cast(size, dtype), g.cast(count, dtype)

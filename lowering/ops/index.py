@@ -98,21 +98,18 @@ def unsafe_masked_index(g: Graph, x: Value, mask: Value, indices, fill) -> Value
     return taken.where(mask, fill)
 
 
-def _search_size(sequence: Value) -> int:
-    size = sequence.sizes[-1]
-    if not isinstance(size, int):
-        raise Unsupported(f"binary search in a sequence of symbolic size {render(size)}")
-    return size
+_SYMBOLIC_BITS = 40  # probes where the size is not known: enough for any tensor that fits memory
 
 
 def binary_search(g: Graph, sequence: Value, value: Value, right: bool, sorter: Value | None = None) -> Value:
     """Number of elements of `sequence` (along its last dim) that are < value, or <= value with `right`; one probe per bit of its size."""
-    size = _search_size(sequence)
+    size = sequence.sizes[-1]
+    n_bits = size.bit_length() if isinstance(size, int) else _SYMBOLIC_BITS
     batch = range(sequence.rank - 1)
     position = g.constant(0, "i64", value.sizes)
-    for step in (1 << bit for bit in reversed(range(size.bit_length()))):
+    for step in (1 << bit for bit in reversed(range(n_bits))):
         candidate = g.realize(position) + step
-        is_inside = candidate <= size
+        is_inside = candidate <= g.constant(size, "i64")
         probe = candidate - 1
         if sorter is not None:
             probe = g.gather(sorter, [(sorter.rank - 1, probe)], value.sizes, [*batch, None], guard=is_inside)

@@ -13,6 +13,12 @@ from __future__ import annotations
 
 import torch
 
+from ..kernels.rnn import LayerParams
+from ..registry import lowering
+from ..tensor_ir import leaves, view_strides
+from ..values import Graph, Unsupported, Value
+from .matmul import matrix_product
+
 SCHEMAS = {
     "lstm_layer": "(Tensor x, Tensor h0, Tensor c0, Tensor w_ih, Tensor w_hh, Tensor? b_ih, Tensor? b_hh, bool reverse, bool saves) -> (Tensor y, Tensor h_n, Tensor c_n, Tensor gates, Tensor cells)",
     "lstm_layer_backward": "(Tensor grad_y, Tensor grad_h_n, Tensor grad_c_n, Tensor gates, Tensor cells, Tensor c0, Tensor w_hh, bool reverse) -> (Tensor grad_gates, Tensor grad_h0, Tensor grad_c0)",
@@ -24,3 +30,69 @@ SCHEMAS = {
 
 for _name, _schema in SCHEMAS.items():
     torch.library.define(f"accel::{_name}", _schema, tags=(torch.Tag.pt2_compliant_tag,))
+
+ops = torch.ops.accel
+
+
+def _checked(x: Value, *others: Value | None) -> None:
+    if x.dtype not in ("f32", "f64"):
+        raise Unsupported(f"recurrent layers are compiled for f32 and f64, got {x.dtype}")
+    if any(other is not None and other.dtype != x.dtype for other in others):
+        raise Unsupported(f"operands of a recurrent layer must have one dtype, got {[other.dtype for other in (x, *others) if other is not None]}")
+    if any(not isinstance(size, int) for other in others[1:] if other is not None for size in other.sizes):
+        raise Unsupported("weights of symbolic size")
+
+
+def _projected(g: Graph, x: Value, w_ih: Value, b_ih: Value | None) -> Value:
+    """x W_ih + b_ih of all steps at once, in x's order of rows: [time, batch, gates]."""
+    steps, batch, width = x.sizes
+    if not _is_flat(x) and _is_flat(swapped := x.permute([1, 0, 2])):
+        return _rows_projected(g, swapped.reshape((batch * steps, width)), w_ih, b_ih).reshape((batch, steps, w_ih.sizes[0])).permute([1, 0, 2])
+    return _rows_projected(g, x.reshape((steps * batch, width)), w_ih, b_ih).reshape((steps, batch, w_ih.sizes[0]))
+
+
+def _is_flat(x: Value) -> bool:
+    flat = (x.sizes[0] * x.sizes[1], x.sizes[2])
+    return all(view_strides(x.sizes, leaf.strides, flat) is not None for leaf in leaves(x.expr))
+
+
+def _rows_projected(g: Graph, rows: Value, w_ih: Value, b_ih: Value | None) -> Value:
+    product = matrix_product(g, rows, w_ih.permute([1, 0]))
+    return g.realize(product if b_ih is None else product + b_ih)
+
+
+@lowering(ops.lstm_layer.default, note="one kernel for all steps")
+def lstm_layer(g: Graph, x: Value, h0: Value, c0: Value, w_ih: Value, w_hh: Value, b_ih: Value | None, b_hh: Value | None, reverse: bool, saves: bool):
+    _checked(x, h0, c0, w_ih, w_hh, b_ih, b_hh)
+    (steps, batch, _), units = x.sizes, w_hh.sizes[1]
+    biases = [] if b_hh is None else [b_hh]
+    saved = [(steps, batch, 4 * units), (steps, batch, units)] if saves else []
+    sizes = [(steps, batch, units), (batch, units), (2, batch, units), (batch, units), *saved]
+    operands = [_projected(g, x, w_ih, b_ih), h0, w_hh, c0, *biases]
+    y, h_n, _, c_n, *kept = g.template("lstm", operands, [(x.dtype, s, None) for s in sizes], LayerParams(reverse, bool(biases)))
+    return (y, h_n, c_n, *(kept or [_nothing(g, x)] * 2))
+
+
+@lowering(ops.gru_layer.default, note="one kernel for all steps")
+def gru_layer(g: Graph, x: Value, h0: Value, w_ih: Value, w_hh: Value, b_ih: Value | None, b_hh: Value | None, reverse: bool, saves: bool):
+    _checked(x, h0, w_ih, w_hh, b_ih, b_hh)
+    (steps, batch, _), units = x.sizes, w_hh.sizes[1]
+    biases = [] if b_hh is None else [b_hh]
+    sizes = [(steps, batch, units), (batch, units), (2, batch, units), *([(steps, batch, 4 * units)] if saves else [])]
+    y, h_n, _, *kept = g.template("gru", [_projected(g, x, w_ih, b_ih), h0, w_hh, *biases], [(x.dtype, s, None) for s in sizes], LayerParams(reverse, bool(biases)))
+    return (y, h_n, *(kept or [_nothing(g, x)]))
+
+
+@lowering(ops.rnn_layer.default, note="one kernel for all steps")
+def rnn_layer(g: Graph, x: Value, h0: Value, w_ih: Value, w_hh: Value, b_ih: Value | None, b_hh: Value | None, nonlinearity: str, reverse: bool):
+    _checked(x, h0, w_ih, w_hh, b_ih, b_hh)
+    (steps, batch, _), units = x.sizes, w_hh.sizes[1]
+    biases = [] if b_hh is None else [b_hh]
+    sizes = [(steps, batch, units), (batch, units), (2, batch, units)]
+    y, h_n, _ = g.template("rnn", [_projected(g, x, w_ih, b_ih), h0, w_hh, *biases], [(x.dtype, s, None) for s in sizes], LayerParams(reverse, bool(biases), nonlinearity))
+    return y, h_n
+
+
+def _nothing(g: Graph, x: Value) -> Value:
+    """The empty tensor in place of what is not saved."""
+    return g.constant(0, x.dtype, (0,))

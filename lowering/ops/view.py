@@ -206,10 +206,18 @@ def repeat(g: Graph, x: Value, repeats) -> Value:
     return lifted.expand(pairs).reshape(sizes)
 
 
+def _divided(size: Dim, divisor: int, what: str) -> Dim:
+    """size / divisor, which must leave no rest."""
+    quotient = exact_div(size, divisor)
+    if quotient is None:
+        raise Unsupported(f"{what} of size {render(size)} by {divisor}: the division is not known to be exact")
+    return quotient
+
+
 @lowering(aten.pixel_shuffle.default)
 def pixel_shuffle(g: Graph, x: Value, factor: int) -> Value:
     *batch, channels, height, width = x.sizes
-    out_channels = exact_div(channels, factor * factor)
+    out_channels = _divided(channels, factor * factor, "pixel_shuffle")
     n = len(batch)
     split_up = x.reshape([*batch, out_channels, factor, factor, height, width])
     return split_up.permute([*range(n), n, n + 3, n + 1, n + 4, n + 2]).reshape([*batch, out_channels, height * factor, width * factor])
@@ -218,7 +226,7 @@ def pixel_shuffle(g: Graph, x: Value, factor: int) -> Value:
 @lowering(aten.pixel_unshuffle.default)
 def pixel_unshuffle(g: Graph, x: Value, factor: int) -> Value:
     *batch, channels, height, width = x.sizes
-    rows, columns = exact_div(height, factor), exact_div(width, factor)
+    rows, columns = _divided(height, factor, "pixel_unshuffle"), _divided(width, factor, "pixel_unshuffle")
     n = len(batch)
     split_up = x.reshape([*batch, channels, rows, factor, columns, factor])
     return split_up.permute([*range(n), n, n + 2, n + 4, n + 1, n + 3]).reshape([*batch, channels * factor * factor, rows, columns])
@@ -227,11 +235,8 @@ def pixel_unshuffle(g: Graph, x: Value, factor: int) -> Value:
 @lowering(aten.channel_shuffle.default)
 def channel_shuffle(g: Graph, x: Value, groups: int) -> Value:
     batch, channels, *rest = x.sizes
-    per_group = exact_div(channels, groups)
-    if per_group is None:
-        raise Unsupported(f"channel_shuffle of {render(channels)} channels in {groups} groups")
     order = [0, 2, 1, *range(3, 3 + len(rest))]
-    return x.reshape([batch, groups, per_group, *rest]).permute(order).reshape(x.sizes)
+    return x.reshape([batch, groups, _divided(channels, groups, "channel_shuffle"), *rest]).permute(order).reshape(x.sizes)
 
 
 def _triangle(g: Graph, x: Value, diagonal: int, is_lower: bool) -> Value:

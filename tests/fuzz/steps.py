@@ -136,7 +136,7 @@ def rearrangement(b):
     if not x:
         return None
     d, e = dim_of(b, x), dim_of(b, x)
-    return b.random.choice(("{x}.transpose({d}, {e})", "{x}.movedim({d}, {e})", "{x}.unsqueeze({d})", "{x}.squeeze()", "{x}.flip({d})", "torch.roll({x}, 2, {d})", "{x}.contiguous()", "{x}.flatten()", "{x}.reshape(-1)", "{x}.reshape({x}.shape[0], -1)", "{x}.unsqueeze(0).expand(3, *{x}.shape)", "{x}.mT", "{x}.diagonal(0, {d}, {e})", "{x}.unfold({d}, 2, 1)", "{x}.T", "torch.rot90({x})", "{x}.swapaxes({d}, {e}).contiguous()", "{x}.view(-1)", "{x}.unflatten({d}, (1, -1))", "{x}.view_as({x})", "{x}.detach()")).format(x=x, d=d, e=e)
+    return b.random.choice(("{x}.transpose({d}, {e})", "{x}.movedim({d}, {e})", "{x}.unsqueeze({d})", "{x}.squeeze()", "{x}.flip({d})", "torch.roll({x}, 2, {d})", "{x}.contiguous()", "{x}.flatten()", "{x}.reshape(-1)", "{x}.reshape({x}.shape[0], -1)", "{x}.unsqueeze(0).expand(3, *{x}.shape)", "{x}.mT", "{x}.diagonal(0, {d}, {e})", "{x}.unfold({d}, 2, 1)", "torch.rot90({x})", "{x}.swapaxes({d}, {e}).contiguous()", "{x}.view(-1)", "{x}.unflatten({d}, (1, -1))", "{x}.view_as({x})", "{x}.detach()")).format(x=x, d=d, e=e)
 
 
 @step(6, EXACT)

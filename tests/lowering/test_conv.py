@@ -89,6 +89,17 @@ TRANSPOSED = [
     case((1, 8, 6, 6), (8, 2, 3, 3), transposed=True, groups=4, stride=2, bias=False),
     case((1, 6, 5, 5), (6, 3, 2, 2), transposed=True, padding=3, stride=4, output_padding=2),
 ]
+# Large enough for Winograd's squares, which also serve the gradient of the image.
+SQUARES = [
+    case((1, 32, 26, 25), (40, 32, 3, 3), padding=1),
+    case((2, 45, 18, 21), (33, 45, 3, 3), last=True),
+    case((1, 36, 30, 22), (32, 36, 3, 3), padding=(2, 0), bias=False),
+]
+
+
+@pytest.mark.parametrize("machine", ["lanes8", "lanes16", "dvx-h1"])
+def test_squares_of_winograd_agree(machine):
+    check_cases(SQUARES if machine == "lanes8" else SQUARES[1:2], MACHINES[machine])
 
 
 @pytest.mark.parametrize("machine", ["lanes8", "lanes4", "lanes16", "dvx-h1"])
@@ -156,7 +167,7 @@ def backward_arguments(tensors, arguments):
 
 
 @pytest.mark.parametrize("machine", ["lanes8", "lanes16"])
-@pytest.mark.parametrize("cases", [PLAIN[::2], ONE_AND_THREE_DIMS[::3], GROUPED[::2], TRANSPOSED[::2]], ids=["plain", "dims", "grouped", "transposed"])
+@pytest.mark.parametrize("cases", [PLAIN[::2], ONE_AND_THREE_DIMS[::3], GROUPED[::2], TRANSPOSED[::2], SQUARES[:1]], ids=["plain", "dims", "grouped", "transposed", "squares"])
 def test_gradients_agree(cases, machine):
     backward = [backward_arguments(*c) for c in cases]
 

@@ -1,0 +1,102 @@
+"""Templates "lstm", "gru" and "rnn": one direction of one recurrent layer, behind its input's projection.
+
+Template -> a kernel that packs W_hh, and one that takes all steps (rnn_steps.py) with a cell's formulas (rnn_cells.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ...csrc.abi import DTYPE_BYTES
+from ...csrc.machine import Machine
+from ..emit_c import PARALLEL_WORK
+from ..index_expr import Dim
+from ..kernel_writer import BoundKernel, KernelWriter, Sink
+from ..tensor_ir import Buffer, Load, Map, Target, Template
+from . import template
+from .pack import pack
+from .rnn_cells import ElmanCell, GruCell, LayerCell, LstmCell
+from .rnn_steps import Shape, Steps, StepTile, UnitWeights, choose_step_tile
+
+__all__ = ["LayerParams"]
+
+# Floating-point operations of a step from which sharing it between contexts pays the barrier behind it.
+# Measured on two cores: a barrier takes 0.2 us, in which a core does 10,000 of them.
+SHARED_STEP_FLOPS = 60_000
+# Operations that an activation counts for.
+ACTIVATION_FLOPS = 25
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerParams:
+    """Static arguments: whether time runs backwards, whether b_hh is the last operand, what elman layers apply."""
+
+    reverse: bool
+    has_bias: bool
+    nonlinearity: str = "tanh"
+
+
+@template("lstm")
+def lstm(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine) -> list[BoundKernel]:
+    """Operands: projected input, h0, W_hh, c0[, b_hh]. Outputs: y, h_n, state, c_n, gates, cells (the last two for the gradient)."""
+    layer = _Layer(statement, epilogue, stored, machine, LstmCell)
+    layer.cell.c0, layer.cell.cell = statement.operands[3], statement.outputs[3]
+    layer.cell.gates, layer.cell.cells = (layer.wanted(index) for index in (4, 5))
+    return layer.kernels("lstm", 5)
+
+
+@template("gru")
+def gru(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine) -> list[BoundKernel]:
+    """Operands: projected input, h0, W_hh[, b_hh]. Outputs: y, h_n, state, gates (for the gradient)."""
+    layer = _Layer(statement, epilogue, stored, machine, GruCell)
+    layer.cell.gates = layer.wanted(3)
+    return layer.kernels("gru", 3)
+
+
+@template("rnn")
+def rnn(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine) -> list[BoundKernel]:
+    """Operands: projected input, h0, W_hh[, b_hh]. Outputs: y, h_n, state."""
+    layer = _Layer(statement, epilogue, stored, machine, ElmanCell)
+    layer.cell.nonlinearity = statement.params.nonlinearity
+    return layer.kernels("rnn", 1)
+
+
+class _Layer:
+    """A layer's kernel under construction: operands 0..2 are the projected input, h0 and W_hh, outputs 0..2 are y, h_n and the state."""
+
+    def __init__(self, statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine, cell: type[LayerCell]):
+        self.statement, self.epilogue, self.stored, self.machine = statement, epilogue, stored, machine
+        self.w = KernelWriter(machine.lanes)
+        self.sink = Sink(self.w, statement, epilogue, stored)
+        steps, batch, units = statement.domain
+        projected, h0, self.w_hh = statement.operands[:3]
+        self.shape = Shape(steps, batch, units, units, cell.n_sums, statement.outputs[0].buffer.dtype)
+        self.tile = choose_step_tile(machine, self.shape)
+        bias = statement.operands[-1] if statement.params.has_bias else None
+        state = statement.outputs[2].buffer
+        self.cell = cell(self.w, self.shape, statement.params.reverse, projected, bias, h0, state, self.wanted(1), self.sink)
+
+    def wanted(self, index: int) -> Target | None:
+        """Output `index`, if it must reach memory."""
+        return self.statement.outputs[index] if index < len(self.statement.outputs) and self.statement.outputs[index].buffer in self.stored else None
+
+    def kernels(self, name: str, n_activations: int) -> list[BoundKernel]:
+        """The finished kernels, in execution order; `n_activations`: functions applied per unit."""
+        s, (gate, k) = self.shape, self.w_hh.strides
+        packed = pack(self.w_hh, self.w.lanes, self.tile.vectors * self.w.lanes, ((s.n_sums, s.units * gate),), ((s.depth, k),), (s.units, gate),
+                      s.dtype, f"{self.statement.outputs[0].buffer.name}_panels", self.statement.origins)  # fmt: skip
+        weights = UnitWeights(packed.panels.buffer, packed.panels.panel, packed.k_strides[0], packed.batch_strides[0])
+        steps = Steps(self.w, s, self.tile, weights, self.cell)
+        steps.write()
+        origins = tuple(dict.fromkeys((*self.statement.origins, *(o for m in self.epilogue for o in m.origins))))
+        points = s.steps * s.batch * s.units
+        flops = steps.flops + points * (n_activations * ACTIVATION_FLOPS) + self.sink.flops(points)
+        title = f"{' + '.join(origins[:4]) or name}"
+        return [packed.kernel, self.w.finish(name, title, name, origins, flops, steps.bytes, self._work(flops))]
+
+    def _work(self, flops: Dim) -> Dim:
+        """What the contexts' number is decided by: where they meet after every step, the operations of one, as shares of a kernel's threshold."""
+        s = self.shape
+        if self.tile.shares_rows:
+            return flops
+        return s.batch * (2 * s.units * s.n_sums * s.depth * PARALLEL_WORK // SHARED_STEP_FLOPS)
