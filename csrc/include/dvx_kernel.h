@@ -25,7 +25,12 @@ static inline int64_t dvx_chunk(int64_t begin, int64_t end, int64_t step, int64_
     return end <= begin ? end : dvx_min(end, begin + steps * ctx / n_ctx * step);
 }
 
-/* All contexts of the team wait here for the last one: a sense-reversing spin barrier. */
+int sched_yield(void); /* the process's libc has it */
+
+/* A context that has waited for so many pauses (some ten microseconds) shares its core with one that is to arrive: it yields. */
+#define DVX_PAUSES 1000
+
+/* All contexts of the team wait here for the last one: a sense-reversing barrier. */
 static inline void dvx_barrier(dvx_team *team) {
     if (team->n_ctx == 1) return;
     const int32_t epoch = __atomic_load_n(&team->epoch, __ATOMIC_ACQUIRE);
@@ -34,9 +39,10 @@ static inline void dvx_barrier(dvx_team *team) {
         __atomic_store_n(&team->epoch, epoch + 1, __ATOMIC_RELEASE);
         return;
     }
-    while (__atomic_load_n(&team->epoch, __ATOMIC_ACQUIRE) == epoch) {
+    for (int pauses = 0; __atomic_load_n(&team->epoch, __ATOMIC_ACQUIRE) == epoch; pauses++) {
+        if (pauses >= DVX_PAUSES) sched_yield();
 #if defined(__x86_64__)
-        __builtin_ia32_pause();
+        else __builtin_ia32_pause();
 #endif
     }
 }
