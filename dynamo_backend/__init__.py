@@ -10,6 +10,7 @@ from .backend import backend as _backend
 from .csrc.machine import Machine, machines
 from .errors import AccelError, CompileError, OptionError, StrictError
 from .explain import explain
+from .profile import profile
 
 __all__ = [
     "AccelError",

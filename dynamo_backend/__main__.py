@@ -86,6 +86,29 @@ def _explain(arguments: argparse.Namespace) -> None:
     print(explained.to_json() if arguments.json else explained)
 
 
+def _profile_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", help="path/to/file.py:function; the function returns (model, inputs)")
+    parser.add_argument("--machine", default="dvx-h1", help="host, a preset or a TOML file (default: dvx-h1)")
+    parser.add_argument("--dynamic", action="store_true", help="compile for symbolic sizes")
+    parser.add_argument("--freeze", action="store_true", help="take parameters as constants")
+    parser.add_argument("--train", action="store_true", help="a forward and a backward pass (default: inference, without gradients)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
+    parser.add_argument("--trace", metavar="FILE", help="write a trace for chrome://tracing or Perfetto")
+
+
+def _profile(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from . import profile
+
+    model, args, kwargs = load_target(arguments.target)
+    with torch.set_grad_enabled(arguments.train):
+        profiled = profile(model, machine=arguments.machine, dynamic=arguments.dynamic or None, freeze=arguments.freeze)(*args, **kwargs)
+    if arguments.trace:
+        profiled.to_trace(arguments.trace)
+    print(profiled.to_json() if arguments.json else profiled)
+
+
 def _machines(arguments: argparse.Namespace) -> None:
     from .csrc.machine import machines
 
@@ -126,6 +149,7 @@ def _no_arguments(parser: argparse.ArgumentParser) -> None:
 # command: (what it does, adds its arguments, runs it)
 COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     "explain": ("partitions, kernels, fallbacks with reasons, and coverage of a model", _explain_arguments, _explain),
+    "profile": ("executed instructions, cycles and energy of a model on a machine", _profile_arguments, _profile),
     "machines": ("the machines that code can be generated for", _no_arguments, _machines),
     "cache": ("size of the kernel cache, or empty it", _cache_arguments, _cache),
     "doctor": ("compiler, cache, threads and versions, and whether a small model compiles", _no_arguments, _doctor),
@@ -134,7 +158,6 @@ COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
 # Commands that read their own arguments: main(argv) of the module of that name.
 OWN_PARSERS = {
     "coverage": "run test cases per operator and data type, and write the coverage matrix",
-    "profile": "executed instructions, cycles and energy of a model on a machine",
 }
 
 if __name__ == "__main__":

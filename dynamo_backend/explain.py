@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from .options import Options
 
 if TYPE_CHECKING:
+    from .compile_graph import CompiledGraph
     from .native import Compiler
-    from .report import Explanation, GraphBreak
+    from .report import Explanation, GraphBreak, GraphReport
 
-__all__ = ["explain", "explain_call"]
+__all__ = ["compile_and_call", "explain", "explain_call", "name_of"]
 
 
 def explain(fn: Callable, *, dynamic: bool | None = None, mode: str | None = None, **options: object) -> Callable[..., Explanation]:
@@ -40,6 +41,22 @@ def explain_call(
     fn: Callable, args: Sequence, kwargs: Mapping[str, object], options: Options, dynamic: bool | None = None, compiler: Compiler | None = None
 ) -> Explanation:
     """`explain` with its options checked. `compiler` stands behind the frontend; None for our own."""
+    from .native import NativeCompiler
+    from .report import Explanation, report_graph
+
+    reports: list[GraphReport] = []
+
+    def observe(compiled: CompiledGraph) -> None:
+        reports.append(report_graph(compiled))
+
+    _, graph_breaks = compile_and_call(fn, lambda compiled: compiled(*args, **kwargs), options, dynamic, compiler or NativeCompiler(), observe)
+    return Explanation(name_of(fn), tuple(reports), graph_breaks)
+
+
+def compile_and_call(
+    fn: Callable, call: Callable[[Callable], object], options: Options, dynamic: bool | None, compiler: Compiler, observe: Callable[[CompiledGraph], None]
+) -> tuple[object, tuple[GraphBreak, ...]]:
+    """What `call` makes of `fn` compiled afresh, and Dynamo's graph breaks; `observe` is told of every graph, backward ones too."""
     import torch
     from torch._dynamo.exc import BackendCompilerFailed
     from torch._functorch import config
@@ -47,28 +64,24 @@ def explain_call(
     from . import backend as accel_backend
     from .backend import compile_module
     from .compile_graph import Compilation
-    from .native import NativeCompiler
-    from .report import Explanation, report_graph
 
-    reports = []
-    compilation = (options, compiler or NativeCompiler(), lambda compiled: reports.append(report_graph(compiled)))
+    def observing(gm, example_inputs):
+        return compile_module(gm, example_inputs, Compilation(options, compiler, observe))
 
-    def explaining(gm, example_inputs):
-        return compile_module(gm, example_inputs, Compilation(*compilation))
-
-    explaining._torchdynamo_orig_backend = accel_backend  # by this rnn.py knows that accel compiles
+    observing._torchdynamo_orig_backend = accel_backend  # by this rnn.py knows that accel compiles
     torch._dynamo.reset()
     with config.patch(force_non_lazy_backward_lowering=True):  # else a backward graph is known only when backward() runs
         try:
-            torch.compile(fn, backend=explaining, dynamic=dynamic)(*args, **kwargs)
+            result = call(torch.compile(fn, backend=observing, dynamic=dynamic))
         except BackendCompilerFailed as error:
             raise error.inner_exception from None
     graph_breaks = _graph_breaks()
     torch._dynamo.reset()
-    return Explanation(_name_of(fn), tuple(reports), graph_breaks)
+    return result, graph_breaks
 
 
-def _name_of(fn: Callable) -> str:
+def name_of(fn: Callable) -> str:
+    """How reports call `fn`."""
     import torch
 
     return f"{type(fn).__name__}.forward" if isinstance(fn, torch.nn.Module) else getattr(fn, "__qualname__", repr(fn))

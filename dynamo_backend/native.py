@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import fx
 
-from .lowering import Verdict, judge, lower_partition, registry
+from .lowering import LoweredPartition, Verdict, judge, lower_partition, registry
 from .options import Options
 from .partition import Partition
 from .runtime.build import build
@@ -60,7 +60,9 @@ class Compiler(Protocol):
 
 
 class NativeCompiler:
-    """lowering, then runtime."""
+    """lowering, then runtime. `build_options` are more arguments of runtime.build.build."""
+
+    build_options: Mapping[str, object] = {}
 
     def has_lowering(self, op: torch._ops.OpOverload) -> bool:
         return registry.find(op) is not None
@@ -78,8 +80,13 @@ class NativeCompiler:
         bound = {index: constants[node] for index, node in enumerate(partition.inputs) if node in constants}
 
         def build_lowered() -> CompiledPartition:
-            built = build(lowered.source, cache_dir=options.cache_dir)
+            built = build(lowered.source, cache_dir=options.cache_dir, **self.build_options)
             executor = Executor(built, lowered.source, options.threads, check_inputs=check_inputs, constants=bound)
-            return CompiledPartition(executor.run, lowered.kernels, lowered.arena_bytes, lowered.naive_bytes, lowered.texts, executor)
+            run = self.runner_of(lowered, executor, options)
+            return CompiledPartition(run, lowered.kernels, lowered.arena_bytes, lowered.naive_bytes, lowered.texts, executor)
 
         return build_lowered
+
+    def runner_of(self, lowered: LoweredPartition, executor: Executor, options: Options) -> Callable[[list], Sequence]:
+        """What calls a built partition."""
+        return executor.run

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from .report import Explanation, FallbackReport, GraphReport, PartitionReport
 
-__all__ = ["table"]
+__all__ = ["aligned", "shown", "table"]
 
 WHAT_WIDTH = 44  # characters of a partition's description
 COLUMNS = ("#", "what", "nodes", "kernels", "MFLOP", "in+out KB", "arena KB", "naive KB")
@@ -20,7 +20,7 @@ def table(explanation: Explanation) -> str:
         lines += _graph_lines(graph, number if len(explanation.graphs) > 1 else None)
     if explanation.graph_breaks:
         lines.append("graph breaks (Dynamo)")
-        lines += [f"  {_shown(graph_break.source)}   {graph_break.reason}" for graph_break in explanation.graph_breaks]
+        lines += [f"  {shown(graph_break.source)}   {graph_break.reason}" for graph_break in explanation.graph_breaks]
     return "\n".join(lines)
 
 
@@ -43,10 +43,10 @@ def _graph_lines(graph: GraphReport, number: int | None) -> list[str]:
     if graph.frozen:
         lines.append(f"  frozen: {_count(graph.frozen, 'parameter')} taken as constants; later changes of them need not be seen")
     if graph.partitions:
-        lines += _aligned([COLUMNS, *map(_partition_row, graph.partitions)])
+        lines += aligned([COLUMNS, *map(_partition_row, graph.partitions)])
     if graph.fallbacks:
         lines.append("left in eager")
-        lines += _aligned([_fallback_row(fallback) for fallback in graph.fallbacks], left=(0, 1, 2, 3, 4))
+        lines += aligned([_fallback_row(fallback) for fallback in graph.fallbacks], left=(0, 1, 2, 3, 4))
     return lines
 
 
@@ -65,16 +65,16 @@ def _kilobytes(n_bytes: int | None) -> str:
 
 def _fallback_row(fallback: FallbackReport) -> tuple[str, ...]:
     cost = f"moves {_kilobytes(fallback.moved_bytes)} KB" + (", splits one partition in two" if fallback.splits else "")
-    return (fallback.node, fallback.op, _shown(fallback.source), fallback.reason, cost)
+    return (fallback.node, fallback.op, shown(fallback.source), fallback.reason, cost)
 
 
-def _shown(source: str) -> str:
+def shown(source: str) -> str:
     """`source` relative to the current directory, where it lies below it."""
     here = f"{os.getcwd()}{os.sep}"
     return source.removeprefix(here) or "unknown line"
 
 
-def _aligned(rows: Sequence[tuple[str, ...]], left: tuple[int, ...] = (1,)) -> list[str]:
+def aligned(rows: Sequence[tuple[str, ...]], left: tuple[int, ...] = (1,)) -> list[str]:
     """Rows as lines, columns padded to one width; those in `left` are flush left."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     cells = ((cell.ljust(width) if index in left else cell.rjust(width) for index, (cell, width) in enumerate(zip(row, widths))) for row in rows)

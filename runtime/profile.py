@@ -46,6 +46,12 @@ class PartitionRun:
     counters: tuple[int, ...]
     symbols: Mapping[str, int]
 
+    @property
+    def counted(self) -> dict[str, int]:
+        """Assembly name -> register operations as the intrinsics of a build with -DDVX_COUNT counted them, zeros left out."""
+        n_blocks = sum(len(kernel.blocks) for kernel in self.cost.kernels)
+        return {text: count for text, count in zip(_TEXTS, self.counters[n_blocks:], strict=True) if count}
+
 
 @dataclasses.dataclass(frozen=True)
 class KernelProfile:
@@ -62,6 +68,7 @@ class KernelProfile:
         energy_pj: instructions, packets, DDR and static power.
         near_bytes: moved by loads and stores.   ddr_bytes: moved between DDR and the near memory.
         registers: most vector registers that one of its blocks holds.
+        ops, sources: operators of `nodes` and the user's lines ("file:line") that they come from, where somebody filled them in.
     """
 
     partition: str
@@ -80,6 +87,8 @@ class KernelProfile:
     near_bytes: int
     ddr_bytes: int
     registers: int
+    ops: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
 
     @property
     def n_instructions(self) -> int:
@@ -93,6 +102,13 @@ class KernelProfile:
         for text, count in self.instructions.items():
             found[_CLASS_OF[text]] += count
         return found
+
+    @property
+    def bound_by(self) -> str:
+        """What keeps its pipelined loops from being faster: the largest bucket but `issue`, or that where no other takes a tenth."""
+        others = {name: cycles for name, cycles in self.pipelined_buckets.items() if name != "issue"}
+        largest = max(others, key=lambda name: others[name], default="issue")
+        return largest if 10 * others.get(largest, 0) >= self.pipelined_cycles else "issue"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,8 +288,8 @@ def merge(parts: Sequence[KernelProfile]) -> KernelProfile:
     first = parts[0]
     sums = {name: sum(getattr(part, name) for part in parts) for name in ("calls", "cycles", "pipelined_cycles", "packets", "energy_pj", "near_bytes", "ddr_bytes")}
     counters = {name: sum((Counter(getattr(part, name)) for part in parts), Counter()) for name in ("instructions", "buckets", "pipelined_buckets")}
-    nodes = tuple(dict.fromkeys(node for part in parts for node in part.nodes))
+    unions = {name: tuple(dict.fromkeys(item for part in parts for item in getattr(part, name))) for name in ("nodes", "ops", "sources")}
     ordered = {name: _nonzero(counters[name]) for name in ("buckets", "pipelined_buckets")}
     return dataclasses.replace(
-        first, nodes=nodes, registers=max(part.registers for part in parts), instructions=dict(counters["instructions"]), **ordered, **sums
+        first, registers=max(part.registers for part in parts), instructions=dict(counters["instructions"]), **unions, **ordered, **sums
     )
