@@ -1,8 +1,8 @@
 """nn.LSTM, nn.GRU and nn.RNN reach the backend whole, without a setting of the user's.
 
 Dynamo leaves these modules uncaptured unless torch._dynamo.config.allow_rnn is set. `install` sets it where accel compiles and
-nowhere else; `rewrite` turns the torch.lstm, torch.gru, torch.rnn_tanh and torch.rnn_relu calls of Dynamo's graph into the layer
-operators of rnn_ops.py. Packed sequences still break the graph: Dynamo does not trace them.
+nowhere else, and gives Dynamo the sizes of the torch.lstm, torch.gru, torch.rnn_tanh and torch.rnn_relu calls without unrolling
+them; `rewrite` turns these calls of Dynamo's graph into the layer operators of rnn_ops.py. Packed sequences still break the graph: Dynamo does not trace them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import inspect
 import logging
 import operator
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ __all__ = ["install", "rewrite"]
 
 logger = logging.getLogger("accel")
 
+RECURRENT = frozenset((torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu))
 # Attributes through which Dynamo and functools keep the backend that they wrap.
 WRAPPED_IN = ("_torchdynamo_orig_backend", "compiler_fn", "func", "__wrapped__")
 
@@ -31,28 +33,62 @@ WRAPPED_IN = ("_torchdynamo_orig_backend", "compiler_fn", "func", "__wrapped__")
 def install() -> None:
     """Let Dynamo capture recurrent modules for this backend; other backends see what they saw before. Does its work once.
 
-    Does nothing (and logs why at debug level) where torch's internals are not as in the versions this was written for.
+    Leaves Dynamo alone (and logs why at debug level) where torch's internals are not as in the versions this was written for.
     """
     try:
+        import torch._dynamo.utils as utils
         import torch._dynamo.variables.builder as builder
     except ImportError as error:
         logger.debug("recurrent modules break graphs: %s", error)
         return
+    _capture(builder)
+    _propagate(utils)
+
+
+def _capture(builder: ModuleType) -> None:
+    """Have Dynamo trace recurrent modules instead of breaking the graph."""
     builder_class = getattr(builder, "VariableBuilder", None)
     original = getattr(builder_class, "wrap_module", None)
-    config = getattr(builder, "config", None)
-    if original is None or not hasattr(config, "allow_rnn") or list(inspect.signature(original).parameters) != ["self", "value"]:
+    if not hasattr(getattr(builder, "config", None), "allow_rnn") or not _takes(original, "self", "value"):
         logger.debug("recurrent modules break graphs: torch %s has another VariableBuilder.wrap_module", torch.__version__)
         return
 
     @functools.wraps(original)
     def wrap_module(self, value: torch.nn.Module):
         if isinstance(value, torch.nn.RNNBase) and _is_accel(_compiler_of(self)):
-            with config.patch(allow_rnn=True):
+            with builder.config.patch(allow_rnn=True):
                 return original(self, value)
         return original(self, value)
 
     builder_class.wrap_module = wrap_module
+
+
+def _propagate(utils: ModuleType) -> None:
+    """Have Dynamo take the sizes of a recurrent call from our operators.
+
+    Its own way runs torch's decomposition, a step at a time: that fixes the number of steps under dynamic shapes.
+    """
+    original = getattr(utils, "run_node", None)
+    if not _takes(original, "tracer", "node", "args", "kwargs", "nnmodule"):
+        logger.debug("recurrent calls fix the number of steps: torch %s has another run_node", torch.__version__)
+        return
+
+    @functools.wraps(original)
+    def run_node(tracer, node: fx.Node, args: tuple, kwargs: dict, nnmodule):
+        if node.op == "call_function" and node.target in RECURRENT and _is_accel(getattr(tracer, "compiler_fn", None)):
+            from .rnn_layers import STACKS, reason_to_leave
+
+            # The rate of dropout is a symbol under dynamic shapes; torch's own call would fix it, too.
+            args = tuple(float(value) if isinstance(value, torch.SymFloat) else value for value in args)
+            if not (_unfit_tensors((args, kwargs)) or reason_to_leave(args, kwargs)):
+                return STACKS[node.target](*args, **kwargs, saves=False)
+        return original(tracer, node, args, kwargs, nnmodule)
+
+    utils.run_node = run_node
+
+
+def _takes(function: Callable | None, *names: str) -> bool:
+    return function is not None and list(inspect.signature(function).parameters) == list(names)
 
 
 def _compiler_of(variable_builder: object) -> object:
@@ -83,7 +119,7 @@ def rewrite(gm: fx.GraphModule) -> None:
             continue
         calls = [node for node in module.graph.nodes if node.op == "call_function" and node.target in STACKS]
         for node in calls:
-            if reason := _unfit_tensors(node) or reason_to_leave(node):
+            if reason := _unfit_node(node) or reason_to_leave(node.args, node.kwargs):
                 logger.debug("%s stays as it is: %s", node.name, reason)
             else:
                 _replace(node, STACKS[node.target])
@@ -92,13 +128,18 @@ def rewrite(gm: fx.GraphModule) -> None:
             module.recompile()
 
 
-def _unfit_tensors(node: fx.Node) -> str | None:
-    results, arguments = _example(node), _example((node.args, node.kwargs))
-    tensors = [value for value in (*_flat(results), *_flat(arguments))]
-    if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors):
+def _unfit_node(node: fx.Node) -> str | None:
+    if _example(node) is None:
         return "no example values"
     if not all(user.target is operator.getitem for user in node.users):
         return "its results are read as a whole"
+    return _unfit_tensors(_example((node.args, node.kwargs)))
+
+
+def _unfit_tensors(arguments: Any) -> str | None:
+    tensors = _flat(arguments)
+    if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors):
+        return "no example values"
     if any(value.device.type != "cpu" for value in tensors):
         return "a tensor is not on the cpu"
     if len({value.dtype for value in tensors}) != 1:

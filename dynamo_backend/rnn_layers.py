@@ -6,11 +6,10 @@ that an operator is one direction of one layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import fx
 
 from . import rnn_ops  # noqa: F401  (defines the operators)
 
@@ -53,9 +52,9 @@ STACKS = {torch.lstm: lstm, torch.gru: gru, torch.rnn_tanh: _elman("tanh"), torc
 NAMES = ("input", "hx", "params", "has_biases", "num_layers", "dropout", "train", "bidirectional", "batch_first")
 
 
-def reason_to_leave(node: fx.Node) -> str | None:
-    """Why the call cannot be written as layers, or None: packed sequences and projections have no layer operator."""
-    given = dict(zip(NAMES, node.args)) | node.kwargs
+def reason_to_leave(args: Sequence, kwargs: Mapping) -> str | None:
+    """Why the call of a STACKS function cannot be written as layers, or None: packed sequences and projections have no layer operator."""
+    given = dict(zip(NAMES, args)) | kwargs
     if set(given) != set(NAMES) or not isinstance(given["params"], (list, tuple)):
         return "it is the form for packed sequences"
     if not all(isinstance(given[name], (bool, int, float)) for name in NAMES[3:]):
