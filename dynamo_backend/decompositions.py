@@ -1,8 +1,12 @@
-"""Decompositions of our own: fused eager kernels that torch takes for whole and has no decomposition for."""
+"""Decompositions of our own: fused eager kernels that torch takes for whole, or whose fake tensors have not eager's strides."""
 
 from __future__ import annotations
 
+import string
+from collections.abc import Callable, Sequence
+
 import torch
+from torch._prims_common import suggest_memory_format
 from torch.nn import functional as F
 
 __all__ = ["OWN_DECOMPOSITIONS"]
@@ -37,4 +41,62 @@ def transformer_encoder_layer(
     return y if norm_first else norm(y, norm_weight_2, norm_bias_2)
 
 
-OWN_DECOMPOSITIONS = {aten._transformer_encoder_layer_fwd.default: transformer_encoder_layer}
+def max_unpool2d(x, indices, output_size):
+    """x and its positions in the planes -> the planes, dense in x's memory format; torch's own fake tensor is row-major whatever x is."""
+    planes = x.new_zeros((*x.shape[:-2], output_size[0] * output_size[1]))
+    filled = planes.scatter(-1, indices.flatten(-2), x.flatten(-2)).unflatten(-1, output_size)
+    return filled.contiguous(memory_format=suggest_memory_format(x))
+
+
+def trilinear(i1, i2, i3, expand1: Sequence[int], expand2: Sequence[int], expand3: Sequence[int], sumdim: Sequence[int], unroll_dim: int = 1):
+    """Sum over `sumdim` of the product of three tensors, each of which lacks the dims it is expanded in."""
+    rank = i1.dim() + len(expand1)
+    letters = string.ascii_lowercase[:rank]
+
+    def without(dims: Sequence[int]) -> str:
+        return "".join(letter for d, letter in enumerate(letters) if d not in [e % rank for e in dims])
+
+    if set(expand1) & set(expand2) & set(expand3):  # a dim that no operand has
+        return NotImplemented
+    return torch.einsum(f"{without(expand1)},{without(expand2)},{without(expand3)}->{without(sumdim)}", i1, i2, i3)
+
+
+def linear_cross_entropy(
+    x, weight, target, bias, class_weight, reduction, ignore_index, label_smoothing, batch_chunk_size, acc_policy, acc_dtype, allow_retain_graph, *computes_gradients
+):  # fmt: skip
+    """Inference alone: in training the operator computes its gradients chunk by chunk in the forward pass."""
+    if any(computes_gradients):
+        return NotImplemented
+    loss = _loss_of_linear(x, weight, bias, target, class_weight, acc_dtype, reduction=reduction, ignore_index=ignore_index, label_smoothing=label_smoothing)
+    return loss, x.new_empty((0, 0)), x.new_empty((0, 0)), x.new_empty((0,))
+
+
+def linear_cross_entropy_no_reduction(x, weight, target, bias, class_weight, ignore_index, batch_chunk_size, acc_policy, acc_dtype):
+    """The loss of every row."""
+    return _loss_of_linear(x, weight, bias, target, class_weight, acc_dtype, reduction="none", ignore_index=ignore_index)
+
+
+def _loss_of_linear(x, weight, bias, target, class_weight, acc_dtype, **options):
+    wide = [None if t is None else t.to(acc_dtype) for t in (x, weight, bias, class_weight)]
+    return F.cross_entropy(F.linear(*wide[:3]), target, wide[3], **options).to(x.dtype)
+
+
+def _chunked_losses() -> dict[torch._ops.OpOverload, Callable]:
+    """Operators that torch's Python registers when it is imported, from 2.13 on."""
+    try:
+        from torch.nn.modules import linear_cross_entropy as _  # noqa: F401
+    except ImportError:
+        return {}
+    ops = torch.ops.torch_nn
+    return {
+        ops._linear_cross_entropy_batch_chunked.default: linear_cross_entropy,
+        ops._linear_cross_entropy_batch_chunked_no_reduction.default: linear_cross_entropy_no_reduction,
+    }
+
+
+OWN_DECOMPOSITIONS = {
+    aten._transformer_encoder_layer_fwd.default: transformer_encoder_layer,
+    aten.max_unpool2d.default: max_unpool2d,
+    aten._trilinear.default: trilinear,
+    **_chunked_losses(),
+}

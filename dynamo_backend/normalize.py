@@ -14,6 +14,7 @@ from torch import fx
 from torch._decomp import core_aten_decompositions, global_decomposition_table
 
 from .decompositions import OWN_DECOMPOSITIONS
+from .nodes import is_view, storage_key, tensor_value
 from .sizes import bind_symbols
 
 __all__ = ["PASSES", "decompositions", "normalize"]
@@ -73,6 +74,20 @@ def _drop_aliases(gm: fx.GraphModule) -> None:
             node.replace_all_uses_with(node.args[0], delete_user_cb=lambda user: user.op != "output")
 
 
+def _restride_bases(gm: fx.GraphModule) -> None:
+    """as_strided sees through views to the tensor whose storage it indexes."""
+    for node in gm.graph.nodes:
+        if node.target not in (aten.as_strided.default, aten.as_strided_copy.default):
+            continue
+        source, sizes, strides, *offset = node.args
+        begin = offset[0] if offset and offset[0] is not None else tensor_value(source).storage_offset()
+        base = source
+        while is_view(base):
+            base = base.args[0]
+        if base is not source and isinstance(begin, (int, fx.Node)) and storage_key(base) == storage_key(source):
+            node.args = (base, sizes, strides, begin)
+
+
 def _read_sizes(gm: fx.GraphModule) -> None:
     bind_symbols(gm.graph)
 
@@ -80,6 +95,7 @@ def _read_sizes(gm: fx.GraphModule) -> None:
 # (name, function, what breaks without it or elsewhere)
 PASSES: tuple[tuple[str, Callable[[fx.GraphModule], None], str], ...] = (
     ("drop aliases", _drop_aliases, "before `drop unused`, which removes what is no longer read; chains of detach would count as work"),
+    ("restride bases", _restride_bases, "before `drop unused`, which removes the views; a lowering knows a tensor's layout, not where a view lies in it"),
     ("drop unused", _drop_unused, "an unused node would ask for sizes and for a place in a partition"),
     ("read sizes", _read_sizes, "last: a partition can be handed a symbolic size only if a node of the graph carries it"),
 )

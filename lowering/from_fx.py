@@ -6,6 +6,7 @@ The door between torch and the IRs: sizes leave SymInt here and become index exp
 from __future__ import annotations
 
 import dataclasses
+import functools
 import operator
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +17,7 @@ from torch import fx
 from . import registry, select
 from .index_expr import Dim, floordiv, maximum, minimum, mod, product, symbol
 from .tensor_ir import Buffer, Gather, Load, Op, Target, TensorProgram, leaves, walk
-from .values import Graph, Unsupported, Value
+from .values import Graph, Layout, Unsupported, Value
 
 __all__ = ["Lowered", "Verdict", "dim_of", "judge", "lower_nodes"]
 
@@ -83,7 +84,7 @@ def _from_sympy(expr) -> Dim:
 def _input_value(g: Graph, name: str, fake: torch.Tensor) -> Value:
     if fake.layout != torch.strided or fake.device.type != "cpu":
         raise Unsupported(f"input {name} is a {fake.layout} tensor on {fake.device}; only strided CPU tensors are lowered")
-    return g.input(name, registry.dtype_name(fake.dtype), [dim_of(s) for s in fake.shape], [dim_of(s) for s in fake.stride()])
+    return g.input(name, registry.dtype_name(fake.dtype), [dim_of(s) for s in fake.shape], [dim_of(s) for s in fake.stride()], dim_of(fake.storage_offset()))
 
 
 def _argument(value, env: Mapping[fx.Node, object]):
@@ -106,12 +107,18 @@ def _call(g: Graph, node: fx.Node, env: Mapping[fx.Node, object]):
     entry = registry.find(node.target)
     if entry is None:
         raise Unsupported(f"no lowering for {node.target}")
-    g.origin = (node.name,)
+    g.origin, g.layout_of = (node.name,), functools.partial(_eager_layout, node, env)
     args = [_argument(a, env) for a in node.args]
     kwargs = {k: _argument(a, env) for k, a in node.kwargs.items()}
     result = entry.function(g, *args, **kwargs)
     _check(node, result)
     return result
+
+
+def _eager_layout(node: fx.Node, env: Mapping[fx.Node, object], value: Value) -> Layout | None:
+    """The layout of the argument of `node` that `value` stands for."""
+    fake = next((source.meta["val"] for source in node.all_input_nodes if env.get(source) is value), None)
+    return None if fake is None else Layout(tuple(dim_of(s) for s in fake.stride()), dim_of(fake.storage_offset()))
 
 
 def _check(node: fx.Node, result) -> None:
@@ -130,7 +137,7 @@ def _fake_key(value):
     if isinstance(value, fx.Node):
         value = value.meta.get("val")
     if isinstance(value, torch.Tensor):
-        return ("t", value.dtype, tuple(map(str, value.shape)), tuple(map(str, value.stride())), value.device.type)
+        return ("t", value.dtype, tuple(map(str, value.shape)), tuple(map(str, value.stride())), str(value.storage_offset()), value.device.type)
     if isinstance(value, (list, tuple)):
         return tuple(map(_fake_key, value))
     return (type(value).__name__, str(value))

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .index_expr import Dim, exact_div, maximum, product, render, symbol
 from .tensor_ir import (Buffer, Const, Expr, Gather, Index, Load, Map, Op, Reduce, Scan, Scatter, Statement, Target, Template, contiguous_strides, leaves,
                         map_leaves, reads, restride, view_strides)
 
-__all__ = ["EXPENSIVE", "Graph", "Unsupported", "Value"]
+__all__ = ["EXPENSIVE", "Graph", "Layout", "Unsupported", "Value"]
 
 # Operators that cost more than a trip through memory: never computed twice.
 EXPENSIVE = frozenset("""exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc erfinv
@@ -33,6 +33,14 @@ def length_of(operator: str) -> int:
 
 class Unsupported(Exception):
     """A lowering cannot serve a node; the message is the sentence that `explain` shows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where eager keeps a tensor's elements: `strides`, and the `offset` of the first one in its storage."""
+
+    strides: tuple[Dim, ...]
+    offset: Dim = 0
 
 
 @dataclasses.dataclass(eq=False)
@@ -222,13 +230,19 @@ class Value:
 
 
 class Graph:
-    """A TensorProgram under construction. `node` is the FX node being lowered, named as the origin of its statements."""
+    """A TensorProgram under construction.
+
+    Attributes:
+        origin: names of the FX nodes being lowered, which its statements carry.
+        layout_of: the eager layout of an argument of the node being lowered, None where it is not known.
+    """
 
     def __init__(self):
         self.inputs: list[Buffer] = []
         self.statements: list[Statement] = []
-        self.storage_offsets: dict[Buffer, Dim] = {}
+        self.layout_of: Callable[[Value], Layout | None] = self._input_layout
         self.origin: tuple[str, ...] = ()
+        self._layouts: dict[Buffer, Layout] = {}
         self._names = itertools.count()
         self._planned: dict[int, Buffer] = {}
 
@@ -238,8 +252,12 @@ class Graph:
         """A tensor from outside the partition; `storage_offset` is that of its first element in its storage (for as_strided)."""
         buffer = Buffer(name, dtype, tuple(sizes), tuple(strides), "input")
         self.inputs.append(buffer)
-        self.storage_offsets[buffer] = storage_offset
+        self._layouts[buffer] = Layout(buffer.strides, storage_offset)
         return Value(self, buffer.sizes, Load(buffer, 0, buffer.strides))
+
+    def _input_layout(self, value: Value) -> Layout | None:
+        """What `layout_of` says where no FX node is being lowered: only inputs have a layout."""
+        return self._layouts.get(value.expr.buffer) if isinstance(value.expr, Load) else None
 
     def constant(self, value, dtype: str, sizes: Sequence[Dim] = ()) -> Value:
         """A tensor filled with one Python number (or an int64 size expression)."""

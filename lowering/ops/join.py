@@ -9,10 +9,10 @@ import functools
 
 import torch
 
-from ..index_expr import Dim
+from ..index_expr import Dim, render
 from ..registry import lowering
 from ..tensor_ir import Load, Target
-from ..values import Graph, Value, preferred_strides
+from ..values import Graph, Unsupported, Value, preferred_strides
 from .view import diagonal_of, restrided, slice_bounds, wrap_index
 
 __all__ = ["common_dtype", "concatenate", "copied", "store_view"]
@@ -93,8 +93,10 @@ def diagonal_scatter(g: Graph, x: Value, source: Value, offset: int = 0, dim1: i
 
 @lowering(aten.as_strided_scatter.default)
 def as_strided_scatter(g: Graph, x: Value, source: Value, sizes, strides, storage_offset: Dim | None = None) -> Value:
-    _, offset = restrided(x, sizes, strides, storage_offset)
-    base = copied(g, x)
+    load, offset = restrided(g, x, sizes, strides, storage_offset)
+    if load.buffer.n_elements != x.numel:
+        raise Unsupported(f"as_strided_scatter into a tensor of sizes [{', '.join(map(render, x.sizes))}] with gaps in its storage")
+    base = g.realize(x, buffer=g.buffer(x.dtype, x.sizes, load.strides))
     store_view(g, source, base._with(tuple(sizes), Load(base.expr.buffer, offset, tuple(strides))))
     return base
 

@@ -220,22 +220,12 @@ def avg_pool3d_backward(g: Graph, grad: Value, x: Value, kernel, stride, padding
     return _avg_pool_backward(g, grad, x, window_of(x, 3, kernel, stride, padding, 1, ceil_mode), count_include_pad, divisor_override)
 
 
-@lowering(aten.max_unpool2d.default)
-def max_unpool2d(g: Graph, x: Value, indices: Value, output_size) -> Value:
-    return _unpooled(g, x, indices, tuple(output_size))
-
-
 @lowering(aten.max_unpool3d.default)
 def max_unpool3d(g: Graph, x: Value, indices: Value, output_size, stride, padding) -> Value:
-    return _unpooled(g, x, indices, tuple(output_size))
-
-
-def _unpooled(g: Graph, x: Value, indices: Value, output_size: tuple[Dim, ...]) -> Value:
-    lead = x.sizes[:x.rank - len(output_size)]
+    lead = x.sizes[:x.rank - 3]
     base = zeros(g, x.dtype, (*lead, product(output_size)))
     if 0 not in x.sizes:
-        strides = (*base.expr.strides[:-1], *[0] * len(output_size))
-        g.scatter(base.expr.buffer, 0, strides, [(indices, base.sizes[-1], 1)], x, "set")
+        g.scatter(base.expr.buffer, 0, (*base.expr.strides[:-1], 0, 0, 0), [(indices, base.sizes[-1], 1)], x, "set")
     return base.reshape((*lead, *output_size))
 
 

@@ -145,29 +145,45 @@ def diagonal(g: Graph, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) 
     return diagonal_of(x, offset, dim1, dim2)
 
 
-@lowering(aten.as_strided.default, aten.as_strided_copy.default, note="only on a tensor that is a whole row-major buffer")
+@lowering(aten.as_strided.default, aten.as_strided_copy.default, note="within the memory of a partition's input, or of a value without gaps")
 def as_strided(g: Graph, x: Value, sizes, strides, storage_offset: Dim | None = None) -> Value:
-    load, offset = restrided(x, sizes, strides, storage_offset)
+    load, offset = restrided(g, x, sizes, strides, storage_offset)
     return x._with(tuple(sizes), Load(load.buffer, offset, tuple(strides)))
 
 
-def restrided(x: Value, sizes, strides, storage_offset: Dim | None) -> tuple[Load, Dim]:
-    """The Load of the row-major buffer that `x` is all of, and the offset in it at which as_strided's arguments begin.
+def restrided(g: Graph, x: Value, sizes, strides, storage_offset: Dim | None) -> tuple[Load, Dim]:
+    """A Load of `x` in eager's layout, and the offset from its first element at which as_strided's arguments begin.
 
     Raises:
-        Unsupported: the value is computed, or a view, or the arguments reach elements of the storage that the value does not have.
+        Unsupported: a computed value has gaps in eager's layout, or the arguments reach elements of the storage that `x` does not have.
     """
-    load, described = x.expr, f"a tensor of sizes [{', '.join(map(render, x.sizes))}]"
-    is_whole = isinstance(load, Load) and load.guard is None and load.offset == 0 and load.strides == contiguous_strides(x.sizes)
-    if not is_whole or load.buffer.strides != contiguous_strides(load.buffer.sizes) or product(load.buffer.sizes) != x.numel:
-        raise Unsupported(f"as_strided on {described} that is a view or is computed where it is read: it has not eager's memory layout")
-    begin = x.graph.storage_offsets.get(load.buffer, 0)
-    offset = 0 if storage_offset is None else storage_offset - begin
+    layout, described = g.layout_of(x), f"a tensor of sizes [{', '.join(map(render, x.sizes))}]"
+    load = x.expr
+    is_laid_out = layout and isinstance(load, Load) and load.guard is None and load.offset == 0 and load.strides == load.buffer.strides == layout.strides
+    if layout is None or not (is_laid_out and load.buffer.kind == "input" or _is_dense(x.sizes, layout.strides)):
+        raise Unsupported(f"as_strided on {described} that does not fill its storage without gaps")
+    load = load if is_laid_out else g.realize(x, strides=layout.strides).expr
+    offset = 0 if storage_offset is None else storage_offset - layout.offset
     extent = offset + sum(((size - 1) * stride for size, stride in zip(sizes, strides)), 1)
-    is_known = isinstance(offset, int) and isinstance(extent, int) and isinstance(x.numel, int)
-    if 0 not in sizes and (not is_known or offset < 0 or extent > x.numel):
+    span = load.buffer.n_elements
+    is_known = isinstance(offset, int) and isinstance(extent, int) and isinstance(span, int)
+    if 0 not in sizes and (not is_known or offset < 0 or extent > span):
         raise Unsupported(f"as_strided from {render(offset)} to {render(extent)} reaches storage outside of {described}")
     return load, offset
+
+
+def _is_dense(sizes, strides) -> bool:
+    """Whether strides lead to every element of a gapless piece of memory once; symbolic sizes only in row-major order."""
+    if tuple(strides) == contiguous_strides(sizes):
+        return True
+    if not all(isinstance(number, int) for number in (*sizes, *strides)):
+        return False
+    extent = 1
+    for stride, size in sorted((stride, size) for size, stride in zip(sizes, strides) if size != 1):
+        if stride != extent:
+            return False
+        extent *= size
+    return True
 
 
 @lowering(aten.flip.default)

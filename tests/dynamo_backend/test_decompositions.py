@@ -1,0 +1,71 @@
+"""Decompositions of our own give eager's values and strides, natively."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import accel
+from accel.decompositions import OWN_DECOMPOSITIONS
+
+
+def run_natively(function, *tensors):
+    """What the compiled function returns, once it is known that nothing fell back."""
+    explained = accel.explain(function)(*tensors).to_dict()
+    assert [fallback for graph in explained["graphs"] for fallback in graph["fallbacks"]] == []
+    return torch.compile(function, backend="accel")(*tensors)
+
+
+def check(function, *tensors):
+    got, expected = run_natively(function, *tensors), function(*tensors)
+    torch.testing.assert_close(got, expected)
+    assert got.stride() == expected.stride()
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_max_unpool2d_keeps_the_memory_format(memory_format):
+    x = torch.randn(2, 3, 4, 6)
+    pooled, indices = F.max_pool2d(x, 2, return_indices=True)
+    pooled, indices = (t.contiguous(memory_format=memory_format) for t in (pooled, indices))
+    check(lambda p, i: F.max_unpool2d(p, i, 2), pooled, indices)
+
+
+def test_bilinear_layer():
+    check(F.bilinear, torch.randn(5, 3), torch.randn(5, 4), torch.randn(2, 3, 4), torch.randn(2))
+
+
+def test_trilinear_with_a_dim_that_no_operand_has_stays_whole():
+    x = torch.ones(2)
+    assert OWN_DECOMPOSITIONS[torch.ops.aten._trilinear.default](x, x, x, [0], [0], [0], []) is NotImplemented
+
+
+RESTRIDED = {
+    "view": lambda x: x.t().as_strided((3, 3), (4, 1), 5) * 2,
+    "view of a computed value": lambda x: (x + 1).t()[1:].as_strided((3, 3), (4, 1)) * 2,
+    "slice of a computed value": lambda x: (x + 1)[1:].as_strided((3, 3), (2, 1)) * 2,
+    "scatter": lambda x: torch.as_strided_scatter(x + 1, torch.ones(3, 3), (3, 3), (4, 1), 2) * 2,
+}
+
+
+@pytest.mark.parametrize("name", RESTRIDED)
+@pytest.mark.parametrize("is_transposed", [False, True])
+def test_as_strided_sees_eagers_memory(name, is_transposed):
+    x = torch.arange(24.0).reshape(4, 6)
+    check(RESTRIDED[name], x.t() if is_transposed else x)
+
+
+def test_as_strided_counts_from_the_start_of_the_storage():
+    x = torch.arange(40.0)[4:24]
+    check(lambda x: x.as_strided((3, 3), (4, 1), 5) * 2, x)
+
+
+def test_as_strided_outside_of_its_tensor_stays_in_eager():
+    x = torch.arange(40.0)[4:24]
+
+    def function(x):
+        return x.as_strided((3, 3), (4, 1), 0) * 2
+
+    explained = accel.explain(function)(x).to_dict()
+    assert ["reaches storage outside" in fallback["reason"] for graph in explained["graphs"] for fallback in graph["fallbacks"]] == [True]
+    torch.testing.assert_close(torch.compile(function, backend="accel")(x), function(x))
