@@ -13,6 +13,7 @@ from .index_expr import Dim, IndexExpr, render, symbols_of
 from .select import cast, constant, select
 from .tensor_ir import Buffer, Const, Expr, Gather, Index, Load, Map, Op, Target, Template, walk
 from .vector_ir import Addr, If, Instruction, Kernel, Let, LoadScalar, Loop, MEMORY_TYPE, Param, REGISTER_TYPE, V
+from ..csrc.abi import STATUS_INDEX_ERROR, STATUS_ZERO_DIVISION
 
 __all__ = ["BoundKernel", "KernelWriter", "PointEmitter", "Scratch", "Sink"]
 
@@ -162,8 +163,16 @@ class PointEmitter:
         args = [self._value(a) for a in expr.args]
         if expr.name == "cast":
             return cast(self.w, args[0], expr.args[0].dtype, expr.dtype)
+        if expr.name == "checked_divisor":
+            return self._checked_divisor(args[0], expr.dtype)
         operand = expr.args[1] if expr.name == "where" else expr.args[0]
         return select(self.w, expr.name, args, operand.dtype, expr.dtype, expr.attrs)
+
+    def _checked_divisor(self, value: V, dtype: str) -> V:
+        """`value` itself; the call fails as eager does if a lane that exists holds 0."""
+        is_zero = self.w.op(f"vcmpeq.{value.type}", value, constant(self.w, 0, dtype))
+        self.w.op("qtrap.q", is_zero if self.mask is None else self.w.op("qand.q", self.mask, is_zero), STATUS_ZERO_DIVISION)
+        return value
 
     def _stride(self, strides) -> Dim:
         return 0 if self.vector_dim is None else strides[self.vector_dim]
@@ -254,7 +263,7 @@ class PointEmitter:
         bound = w.op("vsplat.d", size)
         wrapped = w.op("vmux.d", w.op("vcmplt.d", index, constant(w, 0, "i64")), w.op("vadd.d", index, bound), index)
         inside = w.op("qandn.q", w.op("vcmplt.d", wrapped, bound), w.op("vcmplt.d", wrapped, constant(w, 0, "i64")))
-        w.op("qtrap.q", w.op("qnot.q", inside) if mask is None else w.op("qandn.q", mask, inside), 1)
+        w.op("qtrap.q", w.op("qnot.q", inside) if mask is None else w.op("qandn.q", mask, inside), STATUS_INDEX_ERROR)
         return wrapped, inside if mask is None else w.op("qand.q", mask, inside)
 
     def store(self, target: Target, value: V) -> None:

@@ -49,7 +49,7 @@ def _exp_of_square(x: Lanes, sign: int) -> Lanes:
     square = x * x
     lost = x.fma(x, -square)
     value = exp(square * float(sign))
-    return value.fma(lost * float(sign), value).where(abs(x).lt(27.0), value)
+    return value.fma(lost * float(sign), value).where(square.lt(709.0), value)  # beyond it the value may be infinite
 
 
 def _scaled_complement(x: Lanes) -> Lanes:

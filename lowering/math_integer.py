@@ -122,3 +122,60 @@ def nextafter(b: Builder, x: V, y: V, type: str, **_) -> V:
     moved = smallest.where(a.eq(0.0), moved)
     moved = c.where(a.eq(c), moved)
     return (a + c).where(b.op("qor.q", a.ne(a), c.ne(c)), moved).v
+
+
+@expansion("ldexp", "sf", "df")
+def ldexp(b: Builder, x: V, n: V, type: str, **_) -> V:
+    """x * 2**n for int32 n, rounded once where the result is a normal number: four exact factors keep within the exponent's range."""
+    wide, whole = Lanes(b, x).convert("df"), Lanes(b, n).op("vmax", -2200).op("vmin", 2200).convert("d")
+    quarter = whole.op("vsar", 2)
+    for part in (quarter, quarter, quarter, whole - quarter * 3):
+        wide = wide * (part + 1023).op("vshl", 52).bits("df")
+    return wide.convert(type).v
+
+
+def _frexp_parts(x: Lanes) -> tuple[Lanes, Lanes, V]:
+    """(significand bits in [0.5, 1), exponent, lanes that are neither 0 nor infinite nor NaN) of f64 lanes."""
+    b, is_tiny = x.b, abs(x).lt(2.2250738585072014e-308)
+    bits = (x * 2.0**54).where(is_tiny, x).bits("d")
+    exponent = bits.op("vshr", 52).op("vand", 0x7FF) - 1022
+    is_ordinary = b.op("qand.q", x.ne(0.0), abs(x).lt(math.inf))
+    return (bits - exponent.op("vshl", 52)), exponent - exponent.of(54).where(is_tiny, 0), is_ordinary
+
+
+@expansion("frexp_mantissa", "sf", "df")
+def frexp_mantissa(b: Builder, x: V, type: str, **_) -> V:
+    """C's frexp: m with 0.5 <= |m| < 1 and x = m * 2**e; 0, infinities and NaN stay."""
+    wide = Lanes(b, x).convert("df")
+    bits, _, is_ordinary = _frexp_parts(wide)
+    return bits.bits("df").where(is_ordinary, wide).convert(type).v
+
+
+@expansion("frexp_exponent", "sf", "df")
+def frexp_exponent(b: Builder, x: V, type: str, **_) -> V:
+    """The exponent e of frexp as int32; 0 for 0, infinities and NaN."""
+    _, exponent, is_ordinary = _frexp_parts(Lanes(b, x).convert("df"))
+    return exponent.where(is_ordinary, 0).convert("w").v
+
+
+@expansion("signbit", "sf", "df")
+def signbit(b: Builder, x: V, type: str, **_) -> V:
+    """Whether the sign bit is set: also of -0.0 and of NaN."""
+    return Lanes(b, x).bits("w" if type == "sf" else "d").lt(0)
+
+
+# Euclid's algorithm takes the most steps on Fibonacci numbers: 91 below 2**63, 46 below 2**31 (Lamé).
+GCD_BLOCKS, GCD_STEPS = {"w": 4, "d": 8}, 12
+
+
+@expansion("gcd", "w", "d")
+def gcd(b: Builder, x: V, y: V, type: str, **_) -> V:
+    """Euclid's algorithm, for operands that are not negative; 0 where both are 0. Blocks of steps are left out once every lane is done."""
+    with b.loop("block", 0, GCD_BLOCKS[type], carried=(x, y)) as outer:
+        unfinished = Lanes(b, outer.values[0]).ne(0)
+        with b.loop("step", 0, b.any(unfinished) * GCD_STEPS, carried=outer.values) as inner:
+            a, c = (Lanes(b, v) for v in inner.values)
+            is_zero = a.eq(0)
+            inner.next = (a.where(is_zero, c.op("vrem", a)).v, c.where(is_zero, a).v)
+        outer.next = inner.results
+    return outer.results[1]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from ..csrc.abi import STATUS_INDEX_ERROR, PartitionSource, TensorArg
+from ..csrc.abi import STATUS_INDEX_ERROR, STATUS_ZERO_DIVISION, PartitionSource, TensorArg
 from .arena import Arena, Block
 from .build import BuiltPartition
 from .library import make_counters, make_counting_runtime
@@ -68,7 +68,7 @@ class Executor:
     Attributes:
         run: callable (args: list) -> list of output tensors. `args` holds the input tensors in manifest order, then an
             int per symbol; it is emptied, so that the caller's tensors are not kept alive. Raises IndexError where an
-            index operand is out of range. May be called from many threads at once.
+            index operand is out of range, RuntimeError where an integer is divided by 0. May be called from many threads at once.
         text: the Python text of `run`.
     """
 
@@ -218,4 +218,6 @@ def _restride(tensor: Tensor, sizes: tuple[int, ...], strides: tuple[int, ...]) 
 def _raise_status(status: int) -> None:
     if status == STATUS_INDEX_ERROR:
         raise IndexError("index out of range in self")
+    if status == STATUS_ZERO_DIVISION:
+        raise RuntimeError("ZeroDivisionError")
     raise RuntimeError(f"accel: a partition returned the unknown status {status}")

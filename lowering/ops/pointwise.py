@@ -5,6 +5,8 @@ Promotion is PyTorch's (registry.pointwise); half types compute in float32 and r
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from ..registry import KIND, dtype_name, lowering, pointwise
@@ -26,7 +28,7 @@ UNARY = {
     aten.atan.default: ("atan", KIND.INT_TO_FLOAT), aten.sinh.default: ("sinh", KIND.INT_TO_FLOAT), aten.cosh.default: ("cosh", KIND.INT_TO_FLOAT),
     aten.tanh.default: ("tanh", KIND.INT_TO_FLOAT), aten.asinh.default: ("asinh", KIND.INT_TO_FLOAT), aten.acosh.default: ("acosh", KIND.INT_TO_FLOAT),
     aten.atanh.default: ("atanh", KIND.INT_TO_FLOAT), aten.erf.default: ("erf", KIND.INT_TO_FLOAT), aten.erfc.default: ("erfc", KIND.INT_TO_FLOAT),
-    aten.erfinv.default: ("erfinv", KIND.INT_TO_FLOAT), aten.lgamma.default: ("lgamma", KIND.INT_TO_FLOAT), aten.digamma.default: ("digamma", KIND.INT_TO_FLOAT),
+    aten.erfinv.default: ("erfinv", KIND.INT_TO_FLOAT),
     aten.sigmoid.default: ("sigmoid", KIND.INT_TO_FLOAT),
 }  # fmt: skip
 
@@ -278,13 +280,16 @@ def fmod(g: Graph, a, b) -> Value:
 
 
 def divide(g: Graph, name: str, a, b) -> Value:
-    """A rounding division; eager raises on an integer zero divisor, which only a constant divisor rules out."""
+    """A rounding division; an integer divided by 0 makes the call fail, as eager does, also where nobody reads that element."""
     from ..registry import promote
 
     compute, _ = promote((a, b))
-    if compute in INTS and (isinstance(b, Value) or b == 0):
-        raise Unsupported(f"integer {name} by a tensor of {compute}: eager raises on zero divisors")
-    return pointwise(g, name, a, b)
+    if compute == "bool":
+        raise Unsupported(f"{name} of bool: eager has none")
+    if compute not in INTS or (not isinstance(b, Value) and b != 0):
+        return pointwise(g, name, a, b)
+    divisor = g.cast(b, compute) if isinstance(b, Value) else g.constant(b, compute)
+    return g.realize(pointwise(g, name, a, g.map("checked_divisor", divisor)))
 
 
 @lowering(aten.pow.Tensor_Tensor, aten.pow.Scalar)
@@ -315,20 +320,37 @@ def pow_scalar(g: Graph, x: Value, exponent) -> Value:
     return pointwise(g, "pow", x, exponent)
 
 
-def _shift(g: Graph, name: str, a, b) -> Value:
-    return pointwise(g, name, a, b)
+BITS = {"i64": 64, "i32": 32, "i16": 16, "i8": 8, "u8": 8}
 
 
-@lowering(aten.bitwise_left_shift.Tensor, aten.bitwise_left_shift.Tensor_Scalar, aten.bitwise_left_shift.Scalar_Tensor)
+def _shift(g: Graph, name: str, a, b, limit: Callable[[str], int], beyond: Callable[[Value, Value], Value]) -> Value:
+    """Operator `name`; amounts that are negative or at least limit(dtype) give beyond(a, limit)."""
+    from ..registry import promote
+
+    dtype, _ = promote((a, b))
+    if dtype not in INTS:
+        raise Unsupported(f"a bitwise shift of {dtype}")
+    value, amount = (g.cast(v, dtype) if isinstance(v, Value) else g.constant(v, dtype) for v in (a, b))
+    bound = g.constant(limit(dtype), dtype)
+    inside = g.map("and", amount >= 0, g.map("lt", amount, bound, dtype="bool"))
+    shifted = g.map(name, value, amount.where(inside, 0))
+    return shifted.where(inside, beyond(value, bound))
+
+
+@lowering(aten.bitwise_left_shift.Tensor, aten.bitwise_left_shift.Tensor_Scalar, aten.bitwise_left_shift.Scalar_Tensor, aten.__lshift__.Tensor, aten.__lshift__.Scalar)
 def left_shift(g: Graph, a, b) -> Value:
-    """a << b."""
-    return _shift(g, "shl", a, b)
+    """a << b; 0 for amounts out of range."""
+    return _shift(g, "shl", a, b, BITS.__getitem__, lambda value, _: g.constant(0, value.dtype))
 
 
-@lowering(aten.bitwise_right_shift.Tensor, aten.bitwise_right_shift.Tensor_Scalar, aten.bitwise_right_shift.Scalar_Tensor)
+@lowering(aten.bitwise_right_shift.Tensor, aten.bitwise_right_shift.Tensor_Scalar, aten.bitwise_right_shift.Scalar_Tensor, aten.__rshift__.Tensor, aten.__rshift__.Scalar)
 def right_shift(g: Graph, a, b) -> Value:
-    """a >> b, arithmetic."""
-    return _shift(g, "shr", a, b)
+    """a >> b, arithmetic; the sign alone for amounts out of range."""
+    return _shift(g, "shr", a, b, lambda dtype: BITS[dtype] - (dtype != "u8"), lambda value, bound: _sign_fill(g, value))
+
+
+def _sign_fill(g: Graph, value: Value) -> Value:
+    return g.constant(0, "u8") if value.dtype == "u8" else g.map("shr", value, g.constant(BITS[value.dtype] - 1, value.dtype))
 
 
 @lowering(aten.addcmul.default)

@@ -1,0 +1,119 @@
+"""Special functions and the floating-point format's own operators: tables for those that are one operator, functions for the rest."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from ..registry import KIND, lowering, pointwise, promote
+from ..values import Graph, Unsupported, Value
+
+aten = torch.ops.aten
+INT_BITS = ("i64", "i32", "i16", "i8", "u8")
+
+UNARY = {
+    aten.lgamma.default: "lgamma", aten.digamma.default: "digamma", aten.special_erfcx.default: "erfcx", aten.special_ndtri.default: "ndtri",
+}  # fmt: skip
+
+BINARY = {
+    aten.igamma.default: "igamma", aten.igammac.default: "igammac", aten.special_zeta.default: "zeta", aten.special_zeta.other_scalar: "zeta",
+    aten.special_zeta.self_scalar: "zeta",
+}  # fmt: skip
+
+
+def _register_tables() -> None:
+    for target, name in UNARY.items():
+        lowering(target)(lambda g, x, name=name: pointwise(g, name, x, kind=KIND.INT_TO_FLOAT))
+    for target, name in BINARY.items():
+        lowering(target)(lambda g, a, b, name=name: pointwise(g, name, a, b, kind=KIND.INT_TO_FLOAT))
+
+
+_register_tables()
+
+
+@lowering(aten.polygamma.default, note="orders from 2 on: factorial times Hurwitz's zeta")
+def polygamma(g: Graph, n, x: Value) -> Value:
+    """The n-th derivative of digamma: ±n! zeta(n + 1, x)."""
+    if not isinstance(n, int):
+        raise Unsupported("polygamma of a symbolic order")
+    if n == 0:
+        return pointwise(g, "digamma", x, kind=KIND.INT_TO_FLOAT)
+    compute, result = promote((x,), KIND.INT_TO_FLOAT)
+    zeta = g.map("zeta", g.constant(n + 1.0, compute), g.cast(x, compute))
+    factor = math.factorial(n) if n <= 170 else math.inf
+    if compute == "f32" and factor > torch.finfo(torch.float32).max:
+        factor = math.inf  # as eager's
+    return g.cast(zeta * float(factor if n % 2 else -factor), result)
+
+
+@lowering(aten.angle.default)
+def angle(g: Graph, x: Value) -> Value:
+    """pi for negative numbers, 0 for others, NaN for NaN."""
+    _, result = promote((x,), KIND.INT_TO_FLOAT)
+    pi, zero = g.constant(math.pi, result), g.constant(0.0, result)
+    if x.dtype == "bool":
+        return zero.expand(x.sizes)
+    angles = g.map("where", x < 0, pi, zero, dtype=result)
+    return g.map("where", x.differs(x), x, angles, dtype=result) if x.dtype == result else angles
+
+
+@lowering(aten.signbit.default)
+def signbit(g: Graph, x: Value) -> Value:
+    """Whether the sign bit is set."""
+    if x.dtype == "bool":
+        return g.constant(False, "bool", x.sizes)
+    return x < 0 if x.dtype in INT_BITS else g.map("signbit", x, dtype="bool")
+
+
+@lowering(aten.frexp.Tensor)
+def frexp(g: Graph, x: Value) -> tuple[Value, Value]:
+    """(mantissa, int32 exponent)."""
+    return g.map("frexp_mantissa", x), g.map("frexp_exponent", x, dtype="i32")
+
+
+@lowering(aten.ldexp.Tensor)
+def ldexp(g: Graph, x: Value, exponent: Value) -> Value:
+    """x * 2**exponent; rounded once where the exponent is an integer."""
+    if exponent.dtype not in INT_BITS:
+        return pointwise(g, "mul", x, pointwise(g, "pow", 2.0, exponent))
+    compute, result = promote((x,), KIND.INT_TO_FLOAT)
+    wide = g.cast(exponent, "i64")
+    bounded = g.map("minimum", g.map("maximum", wide, g.constant(-(2**30), "i64")), g.constant(2**30, "i64"))
+    return g.cast(g.map("ldexp", g.cast(x, compute), g.cast(bounded, "i32")), result)
+
+
+@lowering(aten.round.decimals)
+def round_decimals(g: Graph, x: Value, *, decimals) -> Value:
+    """Rounded at the given decimal place: a product, a rounding and a division, each as eager does it."""
+    if x.dtype in INT_BITS:
+        return x
+    compute, result = promote((x,))
+    power = g.constant(10.0 ** abs(decimals), compute)
+    before, after = ("mul", "div") if decimals >= 0 else ("div", "mul")
+    value = g.map("round", g.map(before, g.cast(x, compute), power))
+    return g.cast(g.map(after, value, power), result)
+
+
+def _promoted_integers(g: Graph, a: Value, b: Value) -> tuple[Value, Value]:
+    dtype, _ = promote((a, b))
+    if dtype not in INT_BITS:
+        raise Unsupported(f"the greatest common divisor of {dtype}")
+    return g.cast(a, dtype), g.cast(b, dtype)
+
+
+@lowering(aten.gcd.default)
+def gcd(g: Graph, a: Value, b: Value) -> Value:
+    """The greatest common divisor."""
+    a, b = _promoted_integers(g, a, b)
+    return g.map("gcd", g.map("abs", a), g.map("abs", b))
+
+
+@lowering(aten.lcm.default)
+def lcm(g: Graph, a: Value, b: Value) -> Value:
+    """The least common multiple, 0 where both are 0; narrow integers wrap once, at the end."""
+    a, b = _promoted_integers(g, a, b)
+    divisor = gcd(g, a, b)
+    wide = "i64" if a.dtype == "i64" else "i32"
+    quotient = g.map("div_trunc", g.cast(a, wide), g.cast(divisor.where(divisor.differs(0), 1), wide))
+    return g.cast(g.map("abs", g.map("mul", quotient, g.cast(b, wide))), a.dtype)

@@ -1,0 +1,72 @@
+"""Operators of ops/special.py, integer division and shifts, compiled: against eager, bit for bit, on edge values."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+FLOATS = [0.0, -0.0, 1.0, -1.0, 2.5, -3.75, 1e-42, 6e-8, 65504.0, 3e38, math.inf, -math.inf, math.nan]
+POWERS = [200, -150, 3, 300, -2000, 2000, -149, 1, 0, -1, 5, 7, 2**40]
+INTEGERS = [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8]
+
+
+def compiled(function):
+    torch._dynamo.reset()
+    return torch.compile(function, backend="accel", options={"strict": True})
+
+
+def assert_same(got, expected):
+    for g, e in zip(got, expected, strict=True):
+        torch.testing.assert_close(g, e, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str)
+def test_float_format_operators_agree_with_eager(dtype):
+    def parts(x, n):
+        return (*torch.frexp(x), torch.ldexp(x, n), torch.signbit(x), torch.angle(x), torch.round(x, decimals=1), torch.round(x, decimals=-2))
+
+    x, n = torch.tensor(FLOATS, dtype=dtype), torch.tensor(POWERS)
+    assert_same(compiled(parts)(x, n), parts(x, n))
+
+
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+def test_integer_operators_agree_with_eager(dtype):
+    def parts(a, b, amount):
+        divided = (a // b, torch.remainder(a, b), torch.fmod(a, b), torch.div(a, b, rounding_mode="trunc"))
+        return (*divided, torch.gcd(a, b), torch.lcm(a, b), a << amount, a >> amount)
+
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randint(-(2**30), 2**30, (83,), generator=generator).to(dtype) for _ in range(2))
+    a[:2], b[2:4] = 0, torch.iinfo(dtype).min
+    b[b == 0] = 1
+    amount = (torch.arange(83) - 9).to(dtype)
+    assert_same(compiled(parts)(a, b, amount), parts(a, b, amount))
+
+
+def test_gcd_takes_as_many_steps_as_euclid_needs():
+    a, b = torch.tensor([7540113804746346429, 0, 0]), torch.tensor([4660046610375530309, 0, 6])
+    assert compiled(torch.gcd)(a, b).tolist() == [1, 0, 6]
+
+
+@pytest.mark.parametrize("divide", [torch.floor_divide, torch.remainder, torch.fmod], ids=lambda f: f.__name__)
+def test_integer_division_by_zero_raises_as_eager_does(divide):
+    a, b = torch.arange(1, 14), torch.arange(1, 14)
+    function = compiled(lambda a, b: divide(a, b) + 1)
+    assert_same([function(a, b)], [divide(a, b) + 1])
+    b[12] = 0
+    with pytest.raises(RuntimeError, match="^ZeroDivisionError$"):
+        function(a, b)
+
+
+def test_integer_division_by_zero_is_seen_where_the_element_is_not_read():
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        compiled(lambda a, b: (a // b)[1:] * 2)(torch.tensor([1, 2, 3]), torch.tensor([0, 1, 1]))
+
+
+def test_polygamma_agrees_with_eager():
+    """Eager's own trigamma is good to 1e-9 only."""
+    x = torch.tensor([0.3, 1.0, 2.5, 7.0, 40.0], dtype=torch.float64)
+    torch.testing.assert_close(compiled(lambda x: torch.polygamma(1, x))(x), torch.polygamma(1, x), rtol=2e-9, atol=0)
+    torch.testing.assert_close(compiled(lambda x: torch.polygamma(3, x))(x), torch.polygamma(3, x), rtol=1e-13, atol=0)
