@@ -208,7 +208,7 @@ def pow_(x: Lanes, y: Lanes) -> Lanes:
 
 _LOG2E, _LOG10E = 1 / math.log(2.0), 1 / math.log(10.0)
 FUNCTIONS = {
-    "exp": exp, "expm1": expm1, "log": log, "log1p": log1p, "tan": tan, "atan": atan, "asin": asin, "acos": acos, "sinh": sinh, "cosh": cosh,
+    "exp": exp, "exp_nonpositive": exp, "expm1": expm1, "log": log, "log1p": log1p, "tan": tan, "atan": atan, "asin": asin, "acos": acos, "sinh": sinh, "cosh": cosh,
     "tanh": tanh, "asinh": asinh, "acosh": acosh, "atanh": atanh, "sigmoid": sigmoid, "atan2": atan2, "pow": pow_,
     "exp2": lambda x: exp(x * math.log(2.0)), "log2": lambda x: log(x) * _LOG2E, "log10": lambda x: log(x) * _LOG10E,
     "sin": lambda x: cos_sin(x, 0), "cos": lambda x: cos_sin(x, 1),

@@ -47,6 +47,11 @@ def _exp_in_range(x: Lanes) -> Lanes:
     return (value.bits("w") + whole.op("vshl", 23)).bits("sf")
 
 
+def exp_nonpositive(x: Lanes) -> Lanes:
+    """e**x for x <= 0 (or NaN), as softmax needs it: results below the normal numbers are 0."""
+    return x.of(0.0).where(x.lt(-87.0), _exp_in_range(x))
+
+
 def log(x: Lanes) -> Lanes:
     """ln x: x = 2**e m with m in [sqrt(1/2), sqrt(2)), a polynomial in m - 1."""
     is_tiny = x.lt(1.17549435e-38)
@@ -143,7 +148,7 @@ def _one(function):
     return lambda b, x, **_: function(Lanes(b, x)).v
 
 
-for _name, _function in {"exp": exp, "log": log, "tanh": tanh, "sigmoid": sigmoid, "erf": erf, "sin": lambda x: cos_sin(x, 0), "cos": lambda x: cos_sin(x, 1)}.items():
+for _name, _function in {"exp": exp, "exp_nonpositive": exp_nonpositive, "log": log, "tanh": tanh, "sigmoid": sigmoid, "erf": erf, "sin": lambda x: cos_sin(x, 0), "cos": lambda x: cos_sin(x, 1)}.items():
     expansion(_name, "sf")(_one(_function))
 
 

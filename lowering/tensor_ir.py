@@ -222,7 +222,8 @@ class Scatter(Statement):
 class Template(Statement):
     """A kernel of lowering/kernels: `kind` names it, `operands` are plain Loads over their own index spaces, `params` its static arguments.
 
-    `domain` is the index space of the first output, on which following Maps may be fused as an epilogue.
+    `domain` is the index space of the first output, on which following Maps may be fused as an epilogue. `inner` are expressions
+    that the kernel evaluates on its way, over index spaces that its params name.
     """
 
     kind: str
@@ -231,15 +232,17 @@ class Template(Statement):
     operands: tuple[Load, ...]
     params: Any
     origins: tuple[str, ...] = ()
+    inner: tuple[Expr, ...] = ()
 
     def targets(self):
         return self.outputs
 
     def expressions(self):
-        return self.operands
+        return (*self.operands, *self.inner)
 
     def __str__(self):
-        return f"{', '.join(map(_write, self.outputs))} = {self.kind}({', '.join(show(o) for o in self.operands)}; {self.params})  for i in {_extent(self.domain)}"
+        arguments = f"{', '.join(map(show, self.operands))}; {self.params}" + "".join(f"; {show(e)}" for e in self.inner)
+        return f"{', '.join(map(_write, self.outputs))} = {self.kind}({arguments})  for i in {_extent(self.domain)}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from .tensor_ir import (Buffer, Const, Expr, Gather, Index, Load, Map, Op, Reduc
 __all__ = ["EXPENSIVE", "Graph", "Layout", "Unsupported", "Value"]
 
 # Operators that cost more than a trip through memory: never computed twice.
-EXPENSIVE = frozenset("""exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc erfinv
+EXPENSIVE = frozenset("""exp exp_nonpositive exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc erfinv
     lgamma digamma erfcx igamma igammac gcd ldexp frexp_mantissa frexp_exponent sigmoid gelu_erf gelu_tanh pow div div_floor div_trunc remainder fmod sqrt rsqrt reciprocal philox i0 i0e i1 i1e ndtri zeta""".split())
 
 # Instructions that an operator's expansion takes, roughly; what is not listed takes 1, other EXPENSIVE operators 16.
@@ -377,12 +377,12 @@ class Graph:
         terms = tuple((self.cast(v.expand(value.sizes), "i64").expr, size, stride) for v, size, stride in indices)
         self.statements.append(Scatter(Target(base, offset, tuple(strides)), terms, value.sizes, op, value.expr, self._origins(value)))
 
-    def template(self, kind: str, operands: Sequence[Value], outputs: Sequence[tuple[str, Sequence[Dim], Sequence[Dim] | None]], params) -> tuple[Value, ...]:
-        """A kernel of lowering/kernels; outputs are (dtype, sizes, strides or None for row-major)."""
+    def template(self, kind: str, operands: Sequence[Value], outputs: Sequence[tuple[str, Sequence[Dim], Sequence[Dim] | None]], params, inner: Sequence[Value] = ()) -> tuple[Value, ...]:
+        """A kernel of lowering/kernels; outputs are (dtype, sizes, strides or None for row-major), `inner` lazy values that it computes on its way."""
         buffers = [self.buffer(dtype, sizes, strides) for dtype, sizes, strides in outputs]
         loads = tuple(self.materialize(v) for v in operands)
         targets = tuple(Target(b, 0, b.strides) for b in buffers)
-        self.statements.append(Template(kind, targets, buffers[0].sizes, loads, params, self.origin))
+        self.statements.append(Template(kind, targets, buffers[0].sizes, loads, params, self._origins(*inner), tuple(v.expr for v in inner)))
         return tuple(self.read(b) for b in buffers)
 
 

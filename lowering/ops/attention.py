@@ -1,4 +1,4 @@
-"""Scaled dot-product attention, forward and backward, over the template "gemm" and row softmax.
+"""Scaled dot-product attention: forward over the template "attention", backward over the template "gemm".
 
 query [batch, heads, length, width], key and value [batch, key heads, key length, width]: heads may be a multiple of key heads.
 """
@@ -11,6 +11,7 @@ import math
 import torch
 
 from ..index_expr import Dim, exact_div, render
+from ..kernels.attention import AttentionParams
 from ..registry import lowering
 from ..values import Graph, Unsupported, Value
 from .matmul import matrix_product
@@ -67,14 +68,17 @@ def _grouped_mask(mask: Value, key_heads: Dim, shared: Dim) -> Value:
     return mask.unsqueeze(2) if mask.sizes[1] == 1 else _grouped(mask, key_heads, shared)
 
 
+def _masked(g: Graph, a: Attention, scores: Value) -> Value:
+    """scale * scores plus the mask; -inf where the mask lets a query not look."""
+    scores = scores * a.scale
+    if a.mask is None:
+        return scores
+    return scores.where(a.mask, -math.inf) if a.mask.dtype == "bool" else scores + g.cast(a.mask, scores.dtype)
+
+
 def _scores(g: Graph, a: Attention) -> Value:
-    """scale * query · key plus the mask; -inf where a query may not look."""
-    scores = matrix_product(g, a.query, a.key.permute([0, 1, 2, 4, 3])) * a.scale
-    if a.mask is not None:
-        if a.mask.dtype == "bool":
-            scores = scores.where(a.mask, -math.inf)
-        else:
-            scores = scores + g.cast(a.mask, scores.dtype)
+    """The whole score matrix, for the backward."""
+    scores = _masked(g, a, matrix_product(g, a.query, a.key.permute([0, 1, 2, 4, 3])))
     if a.is_causal:
         scores = scores.where(g.index(a.sizes, 4) <= g.index(a.sizes, 3), -math.inf)
     return g.realize(scores)
@@ -82,16 +86,17 @@ def _scores(g: Graph, a: Attention) -> Value:
 
 def _forward(g: Graph, a: Attention, dtype: str) -> tuple[Value, Value]:
     """(output, logsumexp of every row, in f32 or f64); a row that may look at nothing gives 0."""
-    scores = _scores(g, a)
-    largest = reduce_over(g, "max", scores, [4], True)
-    shift = g.realize(g.constant(0.0, scores.dtype).where(largest.equals(-math.inf), largest))
-    exponentials = g.realize(g.map("exp", scores - shift))
-    total = g.realize(reduce_over(g, "sum", exponentials, [4], True))
-    is_empty, nothing = total.equals(0.0), g.constant(0.0, scores.dtype)
-    inverse = g.realize(nothing.where(is_empty, g.map("reciprocal", total)))
-    weights = g.cast(exponentials * inverse, dtype)
-    out = g.cast(matrix_product(g, weights, a.value), dtype)
-    return out, nothing.where(is_empty, g.map("log", total) + shift).squeeze([4])
+    wide, width = opmath(dtype), a.value.sizes[4]
+    if not isinstance(width, int):
+        raise Unsupported(f"attention over values of symbolic width {render(width)}")
+    product = g.read(g.buffer(wide, a.sizes))
+    params = AttentionParams(a.query.sizes[4], a.key.sizes[3], product.expr.buffer, 0 if a.is_causal else None)
+    batch, key_heads, shared, length, _ = a.query.sizes
+    # Heads side by side for every query, as the layer behind reads them.
+    strides = (length * key_heads * shared * width, shared * width, width, key_heads * shared * width, 1)
+    outputs = [(wide, (batch, key_heads, shared, length, width), strides), (wide, (batch, key_heads, shared, length), None)]
+    out, total = g.template("attention", [g.cast(a.query, wide), a.key, a.value], outputs, params, [_masked(g, a, product)])
+    return g.cast(out, dtype), total
 
 
 def _ungrouped(x: Value, heads: Dim) -> Value:

@@ -41,7 +41,25 @@ def _gemm(interpreter: TensorInterpreter, s: Template) -> list[torch.Tensor]:
     return [a.to(wide) @ b.to(wide)]
 
 
-TEMPLATES = {"gemm": _gemm}
+def _attention(interpreter: TensorInterpreter, s: Template) -> list[torch.Tensor]:
+    """The score matrix in full, softmax, and the weighted values."""
+    *batch, rows, width = (interpreter.number(d) for d in s.domain)
+    depth, keys = interpreter.number(s.params.depth), interpreter.number(s.params.keys)
+    query, key, value = (interpreter.evaluate(o, (*batch, *sizes)) for o, sizes in zip(s.operands, ((rows, depth), (keys, depth), (keys, width))))
+    wide = TORCH_DTYPES[s.params.product.dtype]
+    interpreter.memory[s.params.product] = (query.to(wide) @ key.to(wide).mT).flatten()
+    scores = interpreter.evaluate(s.inner[0], (*batch, rows, keys))
+    if s.params.causal is not None:
+        hidden = torch.arange(keys) > torch.arange(rows).unsqueeze(1) + interpreter.number(s.params.causal)
+        scores = scores.masked_fill(hidden, -math.inf)
+    weights, total = scores.softmax(-1), scores.logsumexp(-1)
+    if s.params.is_safe:
+        is_empty = (scores == -math.inf).all(-1)
+        weights, total = weights.masked_fill(is_empty.unsqueeze(-1), 0.0), total.masked_fill(is_empty, 0.0)
+    return [weights @ value.to(wide), total][:len(s.outputs)]
+
+
+TEMPLATES = {"gemm": _gemm, "attention": _attention}
 
 
 class TensorInterpreter:
