@@ -10,6 +10,7 @@ from ..csrc import isa
 from ..csrc.abi import DTYPE_BYTES, PartitionSource, TensorArg
 from ..csrc.machine import Machine
 from .emit_c import C_ELEMENT, Call, emit_partition
+from .find_attention import find_attention
 from .from_fx import Lowered, lower_nodes
 from .fuse import Group, Schedule, fuse
 from .index_expr import Dim, render
@@ -86,6 +87,7 @@ def lower_partition(nodes: Sequence, inputs: Sequence, outputs: Sequence, *, mac
         Unsupported: a node cannot be lowered.
     """
     lowered = lower_nodes(name, nodes, inputs, outputs)
+    lowered = dataclasses.replace(lowered, program=find_attention(lowered.program))
     schedule = fuse(lowered.program)
     bound = vectorize(schedule, machine)
     max_contexts = max_contexts or machine.n_contexts or os.cpu_count() or 1
