@@ -11,7 +11,7 @@ import functools
 import inspect
 import logging
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -78,13 +78,18 @@ def _propagate(utils: ModuleType) -> None:
         if node.op == "call_function" and node.target in RECURRENT and _is_accel(getattr(tracer, "compiler_fn", None)):
             from .rnn_layers import STACKS, reason_to_leave
 
-            # The rate of dropout is a symbol under dynamic shapes; torch's own call would fix it, too.
-            args = tuple(float(value) if isinstance(value, torch.SymFloat) else value for value in args)
+            args = _fix_rate(args)
             if not (_unfit_tensors((args, kwargs)) or reason_to_leave(args, kwargs)):
                 return STACKS[node.target](*args, **kwargs, saves=False)
         return original(tracer, node, args, kwargs, nnmodule)
 
     utils.run_node = run_node
+
+
+def _fix_rate(args: Sequence) -> tuple:
+    """The arguments with the rate of dropout, a symbol under dynamic shapes, as the number that it is now: torch's own call would fix it, too."""
+    examples = [value.meta.get("example_value") if isinstance(value, fx.Node) else value for value in args]
+    return tuple(float(example) if isinstance(example, torch.SymFloat) else value for value, example in zip(args, examples))
 
 
 def _takes(function: Callable | None, *names: str) -> bool:
@@ -119,6 +124,7 @@ def rewrite(gm: fx.GraphModule) -> None:
             continue
         calls = [node for node in module.graph.nodes if node.op == "call_function" and node.target in STACKS]
         for node in calls:
+            node.args = _fix_rate(node.args)
             if reason := _unfit_node(node) or reason_to_leave(node.args, node.kwargs):
                 logger.debug("%s stays as it is: %s", node.name, reason)
             else:

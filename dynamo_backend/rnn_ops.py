@@ -21,10 +21,10 @@ def _directed(x: torch.Tensor, reverse: bool) -> torch.Tensor:
 
 
 def _previous(y: torch.Tensor, first: torch.Tensor, reverse: bool) -> torch.Tensor:
-    """The state that every step of y [time, batch, units] starts from."""
+    """The state that every step of y [time, batch, units] starts from. No part has one step less: under dynamic shapes that might be a single one."""
     if reverse:
-        return torch.cat([y[1:], first.unsqueeze(0)])
-    return torch.cat([first.unsqueeze(0), y[:-1]])
+        return torch.cat([y, first.unsqueeze(0)])[1:]
+    return torch.cat([first.unsqueeze(0), y])[:-1]
 
 
 def _weights(*given: Optional) -> list[torch.Tensor]:

@@ -1,6 +1,8 @@
-"""Templates "lstm", "gru" and "rnn": one direction of one recurrent layer, behind its input's projection.
+"""Templates "lstm", "gru" and "rnn": one direction of one recurrent layer, behind its input's projection; "…_backward": its gradient.
 
-Template -> a kernel that packs W_hh, and one that takes all steps (rnn_steps.py) with a cell's formulas (rnn_cells.py).
+Template -> a kernel that packs W_hh, and one that takes all steps (rnn_steps.py) with a cell's formulas (rnn_cells.py,
+rnn_backward_cells.py). The gradient takes the steps against the layer's direction: its state are the gradients of a step's gates,
+and its sums are over W_hh where the layer's are over the transpose.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from ..kernel_writer import BoundKernel, KernelWriter, Sink
 from ..tensor_ir import Buffer, Load, Map, Target, Template
 from . import template
 from .pack import pack
+from .rnn_backward_cells import ElmanGradient, GradientCell, GruGradient, LstmGradient
 from .rnn_cells import ElmanCell, GruCell, LayerCell, LstmCell
-from .rnn_steps import Shape, Steps, StepTile, UnitWeights, choose_step_tile
+from .rnn_steps import Cell, Shape, Steps, UnitWeights, choose_step_tile
 
 __all__ = ["LayerParams"]
 
@@ -61,20 +64,44 @@ def rnn(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer
     return layer.kernels("rnn", 1)
 
 
-class _Layer:
-    """A layer's kernel under construction: operands 0..2 are the projected input, h0 and W_hh, outputs 0..2 are y, h_n and the state."""
+@template("lstm_backward")
+def lstm_backward(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine) -> list[BoundKernel]:
+    """Operands: grad_y, grad_h_n, W_hh, grad_c_n, gates, cells, c0. Outputs: grad_gates, state, grad_c0."""
+    gradient = _Gradient(statement, epilogue, stored, machine, LstmGradient)
+    return gradient.kernels("lstm_backward", 1)
 
-    def __init__(self, statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine, cell: type[LayerCell]):
-        self.statement, self.epilogue, self.stored, self.machine = statement, epilogue, stored, machine
+
+@template("gru_backward")
+def gru_backward(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine) -> list[BoundKernel]:
+    """Operands: grad_y, grad_h_n, W_hh, gates, y, h0. Outputs: grad_hidden_gates, state, grad_h0 without its product with W_hh, grad_input_gates."""
+    gradient = _Gradient(statement, epilogue, stored, machine, GruGradient)
+    gradient.cell.input_gates = gradient.wanted(3)
+    return gradient.kernels("gru_backward", 0)
+
+
+@template("rnn_backward")
+def rnn_backward(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine) -> list[BoundKernel]:
+    """Operands: grad_y, grad_h_n, W_hh, y. Outputs: grad_gates, state."""
+    gradient = _Gradient(statement, epilogue, stored, machine, ElmanGradient)
+    gradient.cell.nonlinearity = statement.params.nonlinearity
+    return gradient.kernels("rnn_backward", 0)
+
+
+class _Recurrence:
+    """A kernel over all steps, under construction: operand 2 is W_hh."""
+
+    def __init__(self, statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine, shape: Shape):
+        self.statement, self.epilogue, self.stored, self.shape = statement, epilogue, stored, shape
         self.w = KernelWriter(machine.lanes)
         self.sink = Sink(self.w, statement, epilogue, stored)
-        steps, batch, units = statement.domain
-        projected, h0, self.w_hh = statement.operands[:3]
-        self.shape = Shape(steps, batch, units, units, cell.n_sums, statement.outputs[0].buffer.dtype)
-        self.tile = choose_step_tile(machine, self.shape)
-        bias = statement.operands[-1] if statement.params.has_bias else None
-        state = statement.outputs[2].buffer
-        self.cell = cell(self.w, self.shape, statement.params.reverse, projected, bias, h0, state, self.wanted(1), self.sink)
+        self.tile = choose_step_tile(machine, shape)
+        self.w_hh = statement.operands[2]
+        self.cell: Cell
+
+    @property
+    def summed(self) -> tuple[tuple[Dim, Dim], Dim, Dim]:
+        """Of W_hh: (number, stride) of the sums per unit, stride along k, stride from unit to unit."""
+        raise NotImplementedError
 
     def wanted(self, index: int) -> Target | None:
         """Output `index`, if it must reach memory."""
@@ -82,8 +109,8 @@ class _Layer:
 
     def kernels(self, name: str, n_activations: int) -> list[BoundKernel]:
         """The finished kernels, in execution order; `n_activations`: functions applied per unit."""
-        s, (gate, k) = self.shape, self.w_hh.strides
-        packed = pack(self.w_hh, self.w.lanes, self.tile.vectors * self.w.lanes, ((s.n_sums, s.units * gate),), ((s.depth, k),), (s.units, gate),
+        s, (sums, k, unit) = self.shape, self.summed
+        packed = pack(self.w_hh, self.w.lanes, self.tile.vectors * self.w.lanes, (sums,), ((s.depth, k),), (s.units, unit),
                       s.dtype, f"{self.statement.outputs[0].buffer.name}_panels", self.statement.origins)  # fmt: skip
         weights = UnitWeights(packed.panels.buffer, packed.panels.panel, packed.k_strides[0], packed.batch_strides[0])
         steps = Steps(self.w, s, self.tile, weights, self.cell)
@@ -100,3 +127,36 @@ class _Layer:
         if self.tile.shares_rows:
             return flops
         return s.batch * (2 * s.units * s.n_sums * s.depth * PARALLEL_WORK // SHARED_STEP_FLOPS)
+
+
+class _Layer(_Recurrence):
+    """Operands 0 and 1 are the projected input and h0, outputs 0..2 are y, h_n and the state."""
+
+    def __init__(self, statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine, cell: type[LayerCell]):
+        steps, batch, units = statement.domain
+        shape = Shape(steps, batch, units, units, cell.n_sums, statement.outputs[0].buffer.dtype)
+        super().__init__(statement, epilogue, stored, machine, shape)
+        bias = statement.operands[-1] if statement.params.has_bias else None
+        projected, h0 = statement.operands[:2]
+        state = statement.outputs[2].buffer
+        self.cell = cell(self.w, shape, statement.params.reverse, projected, bias, h0, state, self.wanted(1), self.sink)
+
+    @property
+    def summed(self) -> tuple[tuple[Dim, Dim], Dim, Dim]:
+        gate, k = self.w_hh.strides
+        return (self.shape.n_sums, self.shape.units * gate), k, gate
+
+
+class _Gradient(_Recurrence):
+    """Operands 0 and 1 are grad_y and grad_h_n, outputs 0 and 1 are the gates' gradients and the state."""
+
+    def __init__(self, statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine, cell: type[GradientCell]):
+        steps, batch, depth = statement.domain
+        shape = Shape(steps, batch, depth // cell.n_gates, depth, 1, statement.outputs[0].buffer.dtype)
+        super().__init__(statement, epilogue, stored, machine, shape)
+        self.cell = cell(self.w, shape, statement, self.sink)
+
+    @property
+    def summed(self) -> tuple[tuple[Dim, Dim], Dim, Dim]:
+        gate, unit = self.w_hh.strides
+        return (1, 0), gate, unit

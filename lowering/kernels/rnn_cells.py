@@ -15,7 +15,7 @@ from ..tensor_ir import Buffer, Load, Target
 from ..vector_ir import V
 from .rnn_steps import Shape
 
-__all__ = ["ElmanCell", "GruCell", "LayerCell", "LstmCell"]
+__all__ = ["ElmanCell", "GruCell", "LayerCell", "LstmCell", "Place"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -11,6 +11,9 @@ The frontend implements and differentiates the operators in eager (dynamo_backen
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
+
 import torch
 
 from ..kernels.rnn import LayerParams
@@ -34,13 +37,29 @@ for _name, _schema in SCHEMAS.items():
 ops = torch.ops.accel
 
 
-def _checked(x: Value, *others: Value | None) -> None:
+def _checked(x: Value, weights: Sequence[Value | None], others: Sequence[Value]) -> None:
     if x.dtype not in ("f32", "f64"):
-        raise Unsupported(f"recurrent layers are compiled for f32 and f64, got {x.dtype}")
-    if any(other is not None and other.dtype != x.dtype for other in others):
-        raise Unsupported(f"operands of a recurrent layer must have one dtype, got {[other.dtype for other in (x, *others) if other is not None]}")
-    if any(not isinstance(size, int) for other in others[1:] if other is not None for size in other.sizes):
+        raise Unsupported(f"recurrent layers are compiled for floating-point dtypes, got {x.dtype}")
+    weights = [weight for weight in weights if weight is not None]
+    if any(other.dtype != x.dtype for other in (*weights, *others)):
+        raise Unsupported(f"operands of a recurrent layer must have one dtype, got {[other.dtype for other in (x, *weights, *others)]}")
+    if any(not isinstance(size, int) for weight in weights for size in weight.sizes):
         raise Unsupported("weights of symbolic size")
+    if x.sizes[0] == 0:
+        raise Unsupported("a sequence of no steps has no result")
+
+
+def _halves_as_f32(lower: Callable) -> Callable:
+    """The lowering with operands of half types widened, and its results rounded once, at the end."""
+
+    @functools.wraps(lower)
+    def lower_widened(g: Graph, x: Value, *args):
+        if x.dtype not in ("f16", "bf16"):
+            return lower(g, x, *args)
+        wide = [g.cast(a, "f32") if isinstance(a, Value) and a.dtype == x.dtype else a for a in (x, *args)]
+        return tuple(g.cast(result, x.dtype) for result in lower(g, *wide))
+
+    return lower_widened
 
 
 def _projected(g: Graph, x: Value, w_ih: Value, b_ih: Value | None) -> Value:
@@ -62,8 +81,9 @@ def _rows_projected(g: Graph, rows: Value, w_ih: Value, b_ih: Value | None) -> V
 
 
 @lowering(ops.lstm_layer.default, note="one kernel for all steps")
+@_halves_as_f32
 def lstm_layer(g: Graph, x: Value, h0: Value, c0: Value, w_ih: Value, w_hh: Value, b_ih: Value | None, b_hh: Value | None, reverse: bool, saves: bool):
-    _checked(x, h0, c0, w_ih, w_hh, b_ih, b_hh)
+    _checked(x, [w_ih, w_hh, b_ih, b_hh], [h0, c0])
     (steps, batch, _), units = x.sizes, w_hh.sizes[1]
     biases = [] if b_hh is None else [b_hh]
     saved = [(steps, batch, 4 * units), (steps, batch, units)] if saves else []
@@ -74,8 +94,9 @@ def lstm_layer(g: Graph, x: Value, h0: Value, c0: Value, w_ih: Value, w_hh: Valu
 
 
 @lowering(ops.gru_layer.default, note="one kernel for all steps")
+@_halves_as_f32
 def gru_layer(g: Graph, x: Value, h0: Value, w_ih: Value, w_hh: Value, b_ih: Value | None, b_hh: Value | None, reverse: bool, saves: bool):
-    _checked(x, h0, w_ih, w_hh, b_ih, b_hh)
+    _checked(x, [w_ih, w_hh, b_ih, b_hh], [h0])
     (steps, batch, _), units = x.sizes, w_hh.sizes[1]
     biases = [] if b_hh is None else [b_hh]
     sizes = [(steps, batch, units), (batch, units), (2, batch, units), *([(steps, batch, 4 * units)] if saves else [])]
@@ -84,13 +105,52 @@ def gru_layer(g: Graph, x: Value, h0: Value, w_ih: Value, w_hh: Value, b_ih: Val
 
 
 @lowering(ops.rnn_layer.default, note="one kernel for all steps")
+@_halves_as_f32
 def rnn_layer(g: Graph, x: Value, h0: Value, w_ih: Value, w_hh: Value, b_ih: Value | None, b_hh: Value | None, nonlinearity: str, reverse: bool):
-    _checked(x, h0, w_ih, w_hh, b_ih, b_hh)
+    _checked(x, [w_ih, w_hh, b_ih, b_hh], [h0])
     (steps, batch, _), units = x.sizes, w_hh.sizes[1]
     biases = [] if b_hh is None else [b_hh]
     sizes = [(steps, batch, units), (batch, units), (2, batch, units)]
     y, h_n, _ = g.template("rnn", [_projected(g, x, w_ih, b_ih), h0, w_hh, *biases], [(x.dtype, s, None) for s in sizes], LayerParams(reverse, bool(biases), nonlinearity))
     return y, h_n
+
+
+@lowering(ops.lstm_layer_backward.default, note="one kernel for all steps")
+@_halves_as_f32
+def lstm_layer_backward(g: Graph, grad_y: Value, grad_h_n: Value, grad_c_n: Value, gates: Value, cells: Value, c0: Value, w_hh: Value, reverse: bool):
+    _checked(grad_y, [w_hh], [grad_h_n, grad_c_n, gates, cells, c0])
+    grad_gates, grad_c0 = _gradient(g, "lstm_backward", [grad_y, grad_h_n, w_hh, grad_c_n, gates, cells, c0], [c0.sizes], LayerParams(reverse, False))
+    return grad_gates, _reaches_first_state(g, grad_gates, w_hh, reverse), grad_c0
+
+
+@lowering(ops.gru_layer_backward.default, note="one kernel for all steps")
+@_halves_as_f32
+def gru_layer_backward(g: Graph, grad_y: Value, grad_h_n: Value, gates: Value, y: Value, h0: Value, w_hh: Value, reverse: bool):
+    _checked(grad_y, [w_hh], [grad_h_n, gates, y, h0])
+    operands, others = [grad_y, grad_h_n, w_hh, gates, y, h0], [h0.sizes, (*y.sizes[:2], w_hh.sizes[0])]
+    hidden, carried, inputs = _gradient(g, "gru_backward", operands, others, LayerParams(reverse, False))
+    return inputs, hidden, _reaches_first_state(g, hidden, w_hh, reverse) + carried
+
+
+@lowering(ops.rnn_layer_backward.default, note="one kernel for all steps")
+@_halves_as_f32
+def rnn_layer_backward(g: Graph, grad_y: Value, grad_h_n: Value, y: Value, w_hh: Value, nonlinearity: str, reverse: bool):
+    _checked(grad_y, [w_hh], [grad_h_n, y])
+    (grad_gates,) = _gradient(g, "rnn_backward", [grad_y, grad_h_n, w_hh, y], [], LayerParams(reverse, False, nonlinearity))
+    return grad_gates, _reaches_first_state(g, grad_gates, w_hh, reverse)
+
+
+def _gradient(g: Graph, kind: str, operands: list[Value], others: list[tuple], params: LayerParams) -> list[Value]:
+    """The gradients of the gates that W_hh feeds, and results of the sizes `others`."""
+    grad_y, w_hh = operands[0], operands[2]
+    (steps, batch, _), depth = grad_y.sizes, w_hh.sizes[0]
+    grad_gates, _, *rest = g.template(kind, operands, [(grad_y.dtype, sizes, None) for sizes in ((steps, batch, depth), (2, batch, depth), *others)], params)
+    return [grad_gates, *rest]
+
+
+def _reaches_first_state(g: Graph, grad_gates: Value, w_hh: Value, reverse: bool) -> Value:
+    """The gradient of h0 through the gates of the layer's first step."""
+    return matrix_product(g, grad_gates.select(0, grad_gates.sizes[0] - 1 if reverse else 0), w_hh)
 
 
 def _nothing(g: Graph, x: Value) -> Value:
