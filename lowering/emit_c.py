@@ -43,8 +43,9 @@ def emit_partition(name: str, calls: tuple[Call, ...], symbols: tuple[str, ...],
     first_block = 0
     functions: list[str] = []
     numbered: list[Kernel] = []
+    keys = _Keys()
     for call in (*prepare, *calls):
-        key = canonical(call.kernel)
+        key = keys[call.kernel]
         if key in distinct:
             continue
         function = f"{call.kernel.name}_{hashlib.sha256(key.encode()).hexdigest()[:8]}"
@@ -53,9 +54,9 @@ def emit_partition(name: str, calls: tuple[Call, ...], symbols: tuple[str, ...],
         distinct[key] = (function, call.kernel, text.prototype)
         functions.append(text.text)
         numbered.append(call.kernel)
-    entry = _entry("accel_main", calls, distinct, symbols)
+    entry = _entry("accel_main", calls, [distinct[keys[call.kernel]][0] for call in calls], symbols)
     if prepare:
-        entry += "\n" + _entry("accel_prepare", prepare, distinct, symbols)
+        entry += "\n" + _entry("accel_prepare", prepare, [distinct[keys[call.kernel]][0] for call in prepare], symbols)
     prototypes = "\n".join(proto for _, _, proto in distinct.values())
     return _units(name, functions, prototypes, entry, n_units), numbered, first_block
 
@@ -77,12 +78,24 @@ def canonical(kernel: Kernel) -> str:
     return "\n".join(lines) + f"\n{render(kernel.work)} {kernel.lanes}"
 
 
-def _entry(function: str, calls, distinct, symbols) -> str:
+class _Keys:
+    """`canonical` of kernels, written once for those that share a body, as those of equal_groups.py do."""
+
+    def __init__(self):
+        self._known: dict[tuple, tuple[Kernel, str]] = {}
+
+    def __getitem__(self, kernel: Kernel) -> str:
+        shape = (id(kernel.body), kernel.params, kernel.work, kernel.lanes)
+        if shape not in self._known:
+            self._known[shape] = kernel, canonical(kernel)  # the kernel is kept, so that no other body gets its id
+        return self._known[shape][1]
+
+
+def _entry(function: str, calls, kernel_functions, symbols) -> str:
     lines = ["__attribute__((visibility(\"default\")))", f"int32_t {function}(void *const *buffers, const int64_t *sizes, char *arena, const dvx_runtime *rt)", "{"]
     lines += ["    int32_t status = 0;", "    (void)sizes; (void)arena; (void)buffers; (void)rt;"]
     lines += [f"    const int64_t {symbol_name} = sizes[{i}]; (void){symbol_name};" for i, symbol_name in enumerate(symbols)]
-    for call in calls:
-        kernel_function, _, _ = distinct[canonical(call.kernel)]
+    for call, kernel_function in zip(calls, kernel_functions):
         origins = ", ".join(call.kernel.origins[:6])
         lines.append(f"    {kernel_function}(rt, &status{''.join(', ' + a for a in call.arguments)});" + (f"  /* {origins} */" if origins else ""))
     return "\n".join([*lines, "    return status;", "}"]) + "\n"

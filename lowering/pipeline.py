@@ -10,6 +10,7 @@ from ..csrc import isa
 from ..csrc.abi import DTYPE_BYTES, PartitionSource, TensorArg
 from ..csrc.machine import Machine
 from .emit_c import C_ELEMENT, Call, emit_partition
+from .equal_groups import EqualGroups
 from .find_attention import find_attention
 from .from_fx import Lowered, lower_nodes
 from .fuse import Group, Schedule, fuse
@@ -123,10 +124,8 @@ def _prepared_places(once: list[BoundKernel], n_contexts: int) -> tuple[dict, in
 
 def vectorize(schedule: Schedule, machine: Machine) -> list[BoundKernel]:
     """The kernels of a schedule, in execution order."""
-    kernels: list[BoundKernel] = []
-    for group in schedule.groups:
-        kernels += _group_kernels(group, machine)
-    return kernels
+    lowered = EqualGroups(lambda group: _group_kernels(group, machine))
+    return [kernel for group in schedule.groups for kernel in lowered.kernels(group)]
 
 
 def _group_kernels(group: Group, machine: Machine) -> list[BoundKernel]:
