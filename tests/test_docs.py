@@ -22,12 +22,24 @@ def dump(folder: Path) -> dict[str, str]:
     return {stage: (graph / path).read_text() for stage, path in STAGES.items()}
 
 
+def first_loop(kernel: str, variable: str) -> str:
+    """The first loop of a VectorProgram whose variable is called so and a number, moved to the left margin."""
+    lines = kernel.splitlines()
+    start = next(i for i, line in enumerate(lines) if re.match(rf"\s*loop {variable}\d+ in ", line))
+    margin = len(lines[start]) - len(lines[start].lstrip())
+    end = next(i for i in range(start + 1, len(lines)) if len(lines[i]) - len(lines[i].lstrip()) <= margin)
+    return "\n".join(line[margin:] for line in lines[start:end]) + "\n"
+
+
 def excerpt(texts: dict[str, str], spec: str) -> str:
-    """`stage`, `stage, kernel NAME` or `c, function NAME, N lines`."""
+    """`stage`, `vector, kernel NAME`, `vector, loop VARIABLE of kernel NAME` or `c, function NAME, N lines`."""
     stage, *rest = [part.strip() for part in spec.split(",")]
     text = texts[stage]
-    if rest and rest[0].startswith("kernel "):
-        text = next(part for part in re.split(r"(?=^kernel )", text, flags=re.MULTILINE) if part.startswith(rest[0]))
+    loop = re.fullmatch(r"loop (\w+) of (kernel \w+)", rest[0]) if rest else None
+    if loop or (rest and rest[0].startswith("kernel ")):
+        name = loop[2] if loop else rest[0]
+        text = next(part for part in re.split(r"(?=^kernel )", text, flags=re.MULTILINE) if part.startswith(name))
+        text = first_loop(text, loop[1]) if loop else text
     elif rest:
         name = rest[0].removeprefix("function ")
         lines = text.splitlines()
