@@ -12,7 +12,14 @@ import platform
 import tomllib
 from pathlib import Path
 
-__all__ = ["Machine", "PRESETS", "host_machine", "machines", "resolve_machine"]
+__all__ = ["COST_FIELDS", "Machine", "PRESETS", "host_machine", "machines", "resolve_machine"]
+
+
+# Fields of a Machine that generated code does not depend on: only the cost model reads them.
+COST_FIELDS = frozenset({
+    "name", "tcm_bytes", "clock_mhz", "issue_width", "store_pipes", "permute_pipes", "shift_pipes", "scalar_pipes", "address_slots",
+    "ddr_bytes_per_cycle", "ddr_latency_cycles", "ddr_pj_per_byte", "packet_pj", "static_mw",
+})  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """accel: a torch.compile backend for DVX. Imported as `accel`; lives in dynamo_backend/.
 
 `torch.compile(model, backend="accel")` needs no import. `explain` tells what became of a model, `profile` what it costs on a
-modelled machine. Importing this package is light: networkx, cffi and the lowering come with the first compilation.
+modelled machine, `sweep` what it costs on many. Importing this package is light: networkx, cffi and the lowering come with the first compilation.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from .csrc.machine import Machine, machines
 from .errors import AccelError, CompileError, OptionError, StrictError
 from .explain import explain
 from .profile import profile
+from .sweep import sweep
 
 __all__ = [
     "AccelError",
@@ -24,6 +25,7 @@ __all__ = [
     "lowering",
     "machines",
     "profile",
+    "sweep",
 ]
 
 

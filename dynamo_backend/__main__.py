@@ -1,10 +1,12 @@
-"""python -m accel {explain, coverage, profile, machines, cache, doctor}."""
+"""python -m accel {explain, coverage, profile, sweep, machines, cache, doctor}."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.util
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,13 +62,18 @@ def load_target(target: str) -> tuple[Callable, tuple, dict]:
     return model, tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,), {}
 
 
-def _explain_arguments(parser: argparse.ArgumentParser) -> None:
+def _compilation_arguments(parser: argparse.ArgumentParser, machine: str) -> None:
+    """What the commands that compile a model share."""
     parser.add_argument("target", help="path/to/file.py:function; the function returns (model, inputs)")
-    parser.add_argument("--machine", default="host", help="host, a preset or a TOML file (default: host)")
+    parser.add_argument("--machine", default=machine, help=f"host, a preset or a TOML file (default: {machine})")
     parser.add_argument("--dynamic", action="store_true", help="compile for symbolic sizes")
     parser.add_argument("--freeze", action="store_true", help="take parameters as constants")
-    parser.add_argument("--train", action="store_true", help="compile for training (default: inference, without gradients)")
+    parser.add_argument("--train", action="store_true", help="compile for training, backward pass included (default: inference, without gradients)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+
+
+def _explain_arguments(parser: argparse.ArgumentParser) -> None:
+    _compilation_arguments(parser, "host")
     parser.add_argument("--html", metavar="FILE", help="write a page")
     parser.add_argument("--dot", metavar="FILE", help="write a graph for Graphviz")
 
@@ -78,7 +85,7 @@ def _explain(arguments: argparse.Namespace) -> None:
 
     model, args, kwargs = load_target(arguments.target)
     with torch.set_grad_enabled(arguments.train):
-        explained = explain(model, dynamic=arguments.dynamic or None, machine=arguments.machine, freeze=arguments.freeze)(*args, **kwargs)
+        explained = explain(model, **_compilation_options(arguments))(*args, **kwargs)
     if arguments.html:
         explained.to_html(arguments.html)
     if arguments.dot:
@@ -87,12 +94,9 @@ def _explain(arguments: argparse.Namespace) -> None:
 
 
 def _profile_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", help="path/to/file.py:function; the function returns (model, inputs)")
-    parser.add_argument("--machine", default="dvx-h1", help="host, a preset or a TOML file (default: dvx-h1)")
-    parser.add_argument("--dynamic", action="store_true", help="compile for symbolic sizes")
-    parser.add_argument("--freeze", action="store_true", help="take parameters as constants")
-    parser.add_argument("--train", action="store_true", help="a forward and a backward pass (default: inference, without gradients)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
+    _compilation_arguments(parser, "dvx-h1")
+    parser.add_argument("--verify", action="store_true", help="have every DVX intrinsic count, too, and compare")
+    parser.add_argument("--all", action="store_true", help="list every kernel, not only the most costly ones")
     parser.add_argument("--trace", metavar="FILE", help="write a trace for chrome://tracing or Perfetto")
 
 
@@ -103,10 +107,43 @@ def _profile(arguments: argparse.Namespace) -> None:
 
     model, args, kwargs = load_target(arguments.target)
     with torch.set_grad_enabled(arguments.train):
-        profiled = profile(model, machine=arguments.machine, dynamic=arguments.dynamic or None, freeze=arguments.freeze)(*args, **kwargs)
+        run = profile(model, verify=arguments.verify, **_compilation_options(arguments))
+        profiled = run(*args, **kwargs)
     if arguments.trace:
         profiled.to_trace(arguments.trace)
-    print(profiled.to_json() if arguments.json else profiled)
+    print(profiled.to_json() if arguments.json else profiled.table(None if arguments.all else 20))
+
+
+def _compilation_options(arguments: argparse.Namespace) -> dict[str, object]:
+    return {"machine": arguments.machine, "dynamic": arguments.dynamic or None, "freeze": arguments.freeze}
+
+
+def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
+    _compilation_arguments(parser, "dvx-h1")
+    parser.add_argument(
+        "--vary", action="append", required=True, metavar="FIELD=VALUE,...", help="a field of the machine and its values; more than one: all combinations"
+    )
+
+
+def _sweep(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from . import sweep
+
+    fields = dict(_values_of(text) for text in arguments.vary)
+    model, args, kwargs = load_target(arguments.target)
+    with torch.set_grad_enabled(arguments.train):
+        swept = sweep(model, fields, **_compilation_options(arguments))(*args, **kwargs)
+    print(swept.to_json() if arguments.json else swept)
+
+
+def _values_of(text: str) -> tuple[str, list[int | float]]:
+    """ "vlen_bytes=32,64" as ("vlen_bytes", [32, 64])."""
+    field, _, values = text.partition("=")
+    try:
+        return field, [float(value) if "." in value else int(value) for value in values.split(",")]
+    except ValueError:
+        raise AccelError(f"accel: expected FIELD=VALUE,VALUE,..., got {text!r}") from None
 
 
 def _machines(arguments: argparse.Namespace) -> None:
@@ -116,6 +153,8 @@ def _machines(arguments: argparse.Namespace) -> None:
         core = f"{machine.vlen_bytes} B vectors ({machine.lanes} f32), {machine.n_vregs} registers, {machine.n_contexts or 'torch'} contexts"
         memory = f"L1 {machine.l1_bytes // 1024} KB, L2 {machine.l2_bytes // 1024} KB, TCM {machine.tcm_bytes // 1024} KB"
         print(f"{machine.name:10}  {core}, {memory}, {machine.clock_mhz} MHz")
+        fields = [f"{field.name}={getattr(machine, field.name)}" for field in dataclasses.fields(machine) if field.name != "name"]
+        print(textwrap.fill(", ".join(fields), 120, initial_indent="            ", subsequent_indent="            "))
 
 
 def _cache_arguments(parser: argparse.ArgumentParser) -> None:
@@ -150,6 +189,7 @@ def _no_arguments(parser: argparse.ArgumentParser) -> None:
 COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     "explain": ("partitions, kernels, fallbacks with reasons, and coverage of a model", _explain_arguments, _explain),
     "profile": ("executed instructions, cycles and energy of a model on a machine", _profile_arguments, _profile),
+    "sweep": ("cycles and energy of a model while fields of the machine vary", _sweep_arguments, _sweep),
     "machines": ("the machines that code can be generated for", _no_arguments, _machines),
     "cache": ("size of the kernel cache, or empty it", _cache_arguments, _cache),
     "doctor": ("compiler, cache, threads and versions, and whether a small model compiles", _no_arguments, _doctor),

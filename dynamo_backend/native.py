@@ -82,11 +82,11 @@ class NativeCompiler:
         def build_lowered() -> CompiledPartition:
             built = build(lowered.source, cache_dir=options.cache_dir, **self.build_options)
             executor = Executor(built, lowered.source, options.threads, check_inputs=check_inputs, constants=bound)
-            run = self.runner_of(lowered, executor, options)
+            run = self.runner_of(lowered, executor)
             return CompiledPartition(run, lowered.kernels, lowered.arena_bytes, lowered.naive_bytes, lowered.texts, executor)
 
         return build_lowered
 
-    def runner_of(self, lowered: LoweredPartition, executor: Executor, options: Options) -> Callable[[list], Sequence]:
+    def runner_of(self, lowered: LoweredPartition, executor: Executor) -> Callable[[list], Sequence]:
         """What calls a built partition."""
         return executor.run

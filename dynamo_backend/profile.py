@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .csrc.machine import Machine
@@ -11,7 +11,7 @@ from .options import Options
 if TYPE_CHECKING:
     from .profile_report import Profile
 
-__all__ = ["profile", "profile_call"]
+__all__ = ["profile"]
 
 
 def profile(
@@ -36,27 +36,9 @@ def profile(
     parsed = Options.parse({"machine": machine, **options}, mode)
 
     def run(*args: object, **kwargs: object) -> Profile:
-        return profile_call(fn, args, kwargs, parsed, dynamic, verify)
+        from .profile_compiler import record
+        from .profile_report import make_profile
+
+        return make_profile(record(fn, args, kwargs, parsed, dynamic, verify), parsed.machine)
 
     return run
-
-
-def profile_call(
-    fn: Callable, args: Sequence, kwargs: Mapping[str, object], options: Options, dynamic: bool | None = None, verify: bool = False
-) -> Profile:
-    """`profile` with its options checked."""
-    from .explain import compile_and_call
-    from .profile_compiler import CountingCompiler, run_backward
-    from .profile_report import make_profile
-
-    compiler = CountingCompiler(verify)
-    graphs: list = []
-
-    def call(compiled: Callable) -> object:
-        result = compiled(*args, **kwargs)
-        if any(graph.kind == "backward" for graph in graphs) and not any("backward" in run.name for run in compiler.runs):
-            run_backward(result)
-        return result
-
-    result, graph_breaks = compile_and_call(fn, call, options, dynamic, compiler, graphs.append)
-    return make_profile(fn, options.machine, graphs, compiler.runs, graph_breaks, result, verify)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import fx
 
 from .compile_graph import CompiledGraph
+from .csrc.costs import PartitionCost
 from .csrc.machine import Machine
-from .explain import name_of
+from .lowering.cost import partition_cost
+from .profile_compiler import Recording
 from .report import FallbackReport, GraphBreak, report_graph
-from .runtime.profile import ESTIMATES, MODEL_VERSION, CallSpan, KernelProfile, PartitionRun, count_instructions, measure_run, merge
+from .runtime.profile import ESTIMATES, MODEL_VERSION, CallSpan, KernelProfile, PartitionRun, measure_run, merge
 from .source import op_name, source_line
 
 __all__ = ["Profile", "make_profile"]
@@ -66,9 +68,13 @@ class Profile:
         return dict(sorted(sums.items(), key=lambda item: -item[1].cycles))
 
     def __str__(self) -> str:
+        return self.table()
+
+    def table(self, top: int | None = 20) -> str:
+        """The report as text, with the `top` most costly kernels and source lines; None shows all."""
         from .profile_text import table
 
-        return table(self)
+        return table(self, top)
 
     def to_dict(self) -> dict:
         """Everything but the function's result as JSON-ready data; the keys are part of the public interface."""
@@ -90,7 +96,7 @@ class Profile:
 
     def to_trace(self, path: str | Path) -> None:
         """Write every kernel call to `path` as a trace that chrome://tracing and Perfetto show; a microsecond there is a cycle."""
-        from .profile_text import trace
+        from .profile_trace import trace
 
         Path(path).write_text(json.dumps(trace(self)))
 
@@ -107,26 +113,32 @@ def _costs(kernel: KernelProfile) -> dict:
     return {name: getattr(kernel, name) for name in names} | {name: dict(getattr(kernel, name)) for name in mappings}
 
 
-def make_profile(
-    fn: Callable, machine: Machine, graphs: Sequence[CompiledGraph], runs: Sequence[PartitionRun], graph_breaks: Sequence[GraphBreak], result: object, verify: bool = False
-) -> Profile:
-    """The profile of a function from the graphs that it was compiled to and the calls of their partitions."""
-    owners = {f"{graph.name}_{partition.id}": graph for graph in graphs for partition in graph.compiled}
+def make_profile(recording: Recording, machine: Machine) -> Profile:
+    """What a recorded run costs on `machine`, which may differ from the one that it was compiled for in COST_FIELDS."""
+    owners = {f"{graph.name}_{partition.id}": graph for graph in recording.graphs for partition in graph.compiled}
+    costs: dict[str, PartitionCost] = {}
     parts: dict[tuple[str, int], list[KernelProfile]] = {}
-    calls: list[tuple[tuple[str, int], CallSpan]] = []
+    spans: list[tuple[tuple[str, int], CallSpan]] = []
+    counted: Counter[str] = Counter()
     now = 0
-    for run in runs:
-        kernels, spans = measure_run(run, machine)
+    for call in recording.calls:
+        lowered, name = call.lowered, call.lowered.source.name
+        if name not in costs:
+            costs[name] = partition_cost(lowered.distinct, lowered.calls, machine, lowered.output_buffers)
+        run = PartitionRun(name, costs[name], call.counters, call.symbols)
+        kernels, own_spans = measure_run(run, machine)
         for place, kernel in enumerate(kernels):
             if kernel.calls:
-                parts.setdefault((run.name, place), []).append(_named(kernel, owners[run.name]))
-        calls += [((run.name, span.kernel), dataclasses.replace(span, start=now + span.start)) for span in spans]
-        now += sum(span.cycles for span in spans)
+                parts.setdefault((name, place), []).append(_named(kernel, owners[name]))
+        spans += [((name, span.kernel), dataclasses.replace(span, start=now + span.start)) for span in own_spans]
+        now += sum(span.cycles for span in own_spans)
+        counted.update(run.counted)
     places = {key: place for place, key in enumerate(parts)}
     return Profile(
-        name_of(fn), machine, tuple(map(merge, parts.values())),
-        tuple(dataclasses.replace(span, kernel=places[key]) for key, span in calls),
-        tuple(fallback for graph in graphs for fallback in report_graph(graph).fallbacks), tuple(graph_breaks), _counted(runs) if verify else None, result,
+        recording.name, machine, tuple(map(merge, parts.values())),
+        tuple(dataclasses.replace(span, kernel=places[key]) for key, span in spans),
+        tuple(fallback for graph in recording.graphs for fallback in report_graph(graph).fallbacks),
+        recording.graph_breaks, dict(counted) if recording.is_verified else None, recording.result,
     )  # fmt: skip
 
 
@@ -138,10 +150,3 @@ def _named(kernel: KernelProfile, graph: CompiledGraph) -> KernelProfile:
         kernel, ops=tuple(dict.fromkeys(map(op_name, own))), sources=tuple(dict.fromkeys(line for node in own if (line := source_line(node))))
     )
 
-
-def _counted(runs: Sequence[PartitionRun]) -> dict[str, int]:
-    """Executed register operations as the intrinsics counted them."""
-    found: Counter[str] = Counter()
-    for run in runs:
-        found.update(run.counted)
-    return dict(found)

@@ -1,16 +1,17 @@
-"""Profile -> the tables that a person reads, and the trace that a browser shows."""
+"""Profile -> the tables that a person reads."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
 from .csrc.costs import BUCKETS
 from .profile_report import Profile
 from .report_text import aligned, shown
-from .runtime.profile import CLASSES, ESTIMATES, MODEL_VERSION, KernelProfile
+from .runtime.profile import CLASSES, ESTIMATES, MODEL_VERSION, KernelProfile, merge
 
-__all__ = ["table", "trace"]
+__all__ = ["amount", "describe", "sources", "table"]
 
 CHECKED = {
     None: " (verify=True has the intrinsics count, too)",
@@ -21,19 +22,23 @@ WHAT_WIDTH = 46  # characters of a kernel's description
 COST_COLUMNS = ("#", "kernel", "calls", "cycles", "share", "pipelined", "bound by", "packets", "near B", "DDR B", "energy", "source")
 
 
-def table(profile: Profile) -> str:
-    """Cost, instructions and cycles by kernel, cost by source line, and what the numbers are."""
+def table(profile: Profile, top: int | None) -> str:
+    """Cost, instructions and cycles of the `top` most costly kernels, cost by source line, and what the numbers are."""
     if profile.total is None:
         return "\n".join([f"{profile.name} on {profile.machine.name}: nothing ran natively", *_uncounted(profile)])
     order = sorted(range(len(profile.kernels)), key=lambda place: -profile.kernels[place].cycles)
-    rows = [(str(place), profile.kernels[place]) for place in order] + [("", profile.total)]
+    rows = [(str(place), profile.kernels[place]) for place in order[:top]]
+    if order[len(rows) :]:
+        rest = merge([profile.kernels[place] for place in order[len(rows) :]])
+        rows.append(("", dataclasses.replace(rest, name=f"{len(order) - len(rows)} more", kind="", sources=())))
+    rows.append(("", profile.total))
     lines = [_headline(profile), ""]
     lines += aligned([COST_COLUMNS, *(_cost_row(label, kernel, profile.total) for label, kernel in rows)], left=(1, 6, 11))
     lines += ["", "executed instructions (register operations) by class"]
     lines += _breakdown("all", CLASSES, [(label, kernel, kernel.classes) for label, kernel in rows])
     lines += ["", "cycles by what they go to"]
     lines += _breakdown("cycles", tuple(BUCKETS), [(label, kernel, kernel.buckets) for label, kernel in rows])
-    lines += ["", "by source line", *_source_lines(profile), *_uncounted(profile), "", *_notes(profile)]
+    lines += ["", "by source line", *_source_lines(profile, top), *_hints(profile, order), *_uncounted(profile), "", *_notes(profile)]
     return "\n".join(lines)
 
 
@@ -63,10 +68,10 @@ def _cost_row(label: str, kernel: KernelProfile, total: KernelProfile) -> tuple[
     share = f"{100 * kernel.cycles / max(1, total.cycles):.1f} %"
     energy = f"{amount(kernel.energy_pj * 1e-12)}J"
     place = sources(kernel.sources) if label else ""
-    return (label, _what(kernel), str(kernel.calls), amount(kernel.cycles).strip(), share, pipelined, kernel.bound_by, packets, near, ddr, energy, place)
+    return (label, describe(kernel), str(kernel.calls), amount(kernel.cycles).strip(), share, pipelined, kernel.bound_by, packets, near, ddr, energy, place)
 
 
-def _what(kernel: KernelProfile) -> str:
+def describe(kernel: KernelProfile) -> str:
     """The kind of a kernel and the operators in it."""
     ops = ", ".join(op.removeprefix("aten.") for op in kernel.ops) if kernel.kind else ""
     text = f"{kernel.kind or kernel.name}: {ops}" if ops else kernel.kind or kernel.name
@@ -85,17 +90,31 @@ def sources(lines: Sequence[str]) -> str:
 def _breakdown(sum_name: str, names: Sequence[str], rows: Sequence[tuple[str, KernelProfile, Mapping[str, int]]]) -> list[str]:
     """A table with a column per name that is not zero everywhere, and one for the sum."""
     used = [name for name in names if any(counts.get(name) for _, _, counts in rows)]
-    body = [(label, _what(kernel), *(amount(n).strip() for n in (sum(counts.values()), *(counts.get(name, 0) for name in used)))) for label, kernel, counts in rows]
+    body = [(label, describe(kernel), *(amount(n).strip() for n in (sum(counts.values()), *(counts.get(name, 0) for name in used)))) for label, kernel, counts in rows]
     return aligned([("#", "kernel", sum_name, *used), *body])
 
 
-def _source_lines(profile: Profile) -> list[str]:
+def _source_lines(profile: Profile, top: int | None) -> list[str]:
     rows = [("source", "cycles", "share", "instructions", "DDR B", "energy", "bound by")]
-    for lines, kernel in profile.by_source().items():
+    for lines, kernel in list(profile.by_source().items())[:top]:
         share = f"{100 * kernel.cycles / max(1, profile.total.cycles):.1f} %"
         counts = (amount(kernel.cycles).strip(), share, amount(kernel.n_instructions).strip(), amount(kernel.ddr_bytes).strip())
         rows.append((sources(lines), *counts, f"{amount(kernel.energy_pj * 1e-12)}J", kernel.bound_by))
     return aligned(rows, left=(0, 6))
+
+
+def _hints(profile: Profile, order: Sequence[int]) -> list[str]:
+    """What bounds the kernels that take a tenth of the cycles or more, and which blocks hold more registers than there are."""
+    lines = []
+    for place in order:
+        kernel = profile.kernels[place]
+        if 10 * kernel.cycles >= profile.total.cycles:
+            gain = f"{amount(kernel.cycles).strip()} cycles as listed, {amount(kernel.pipelined_cycles).strip()} software-pipelined"
+            lines.append(f"  kernel {place} is bound by {BUCKETS[kernel.bound_by]}: {gain}")
+    spilled = [str(place) for place in sorted(order) if profile.kernels[place].registers > profile.machine.n_vregs]
+    if spilled:
+        lines.append(f"  more than {profile.machine.n_vregs} registers are held by kernels {', '.join(spilled)}; spilling them is not in the cycles")
+    return ["", "hints", *lines] if lines else []
 
 
 def _uncounted(profile: Profile) -> list[str]:
@@ -116,16 +135,3 @@ def _notes(profile: Profile) -> list[str]:
         f"Cycles, energy and DDR traffic are modelled ({MODEL_VERSION}), one context; estimates are:",
         *(f"  {estimate}" for estimate in ESTIMATES),
     ]
-
-
-def trace(profile: Profile) -> dict:
-    """The calls as a Chrome trace: one process, a row for computation and one for DDR traffic; a microsecond is a cycle."""
-    events: list[dict] = [
-        {"ph": "M", "pid": 0, "name": "process_name", "args": {"name": f"{profile.name} on {profile.machine.name} (1 us = 1 cycle)"}},
-        {"ph": "M", "pid": 0, "tid": 0, "name": "thread_name", "args": {"name": "kernels"}},
-    ]
-    for span in profile.spans:
-        kernel = profile.kernels[span.kernel]
-        details = {"nodes": list(span.nodes), "source": sources(kernel.sources), "bound by": kernel.bound_by, "DDR bytes": span.ddr_bytes}
-        events.append({"ph": "X", "pid": 0, "tid": 0, "name": _what(kernel), "cat": kernel.kind, "ts": span.start, "dur": span.cycles, "args": details})
-    return {"displayTimeUnit": "ns", "otherData": {"model": MODEL_VERSION, "machine": profile.machine.name}, "traceEvents": events}

@@ -148,10 +148,13 @@ def measure_run(run: PartitionRun, machine: Machine) -> tuple[list[KernelProfile
         calls = [(call, traffic) for call, traffic in zip(run.cost.calls, ddr_bytes) if call.kernel == place]
         kernels.append(_measure_kernel(run.name, kernel, counts, calls, sum(moved[place].values()), machine))
     start = 0
+    done: Counter[int] = Counter()
     for call, traffic in zip(run.cost.calls, ddr_bytes):
         kernel = kernels[call.kernel]
-        compute = (kernel.cycles - kernel.buckets.get("ddr", 0)) / kernel.calls
-        cycles = round(compute) + _ddr_stall(traffic, compute, machine)
+        compute = kernel.cycles - kernel.buckets.get("ddr", 0)
+        done[call.kernel] += 1
+        share = compute * done[call.kernel] // kernel.calls - compute * (done[call.kernel] - 1) // kernel.calls  # the shares sum to `compute`
+        cycles = share + _ddr_stall(traffic, compute / kernel.calls, machine)
         spans.append(CallSpan(call.kernel, call.nodes, start, cycles, traffic))
         start += cycles
     return kernels, spans

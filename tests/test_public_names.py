@@ -7,7 +7,7 @@ import inspect
 import accel
 
 PUBLIC = [
-    "AccelError", "CompileError", "Machine", "OptionError", "StrictError", "Unsupported", "backend", "explain", "lowering", "machines", "profile",
+    "AccelError", "CompileError", "Machine", "OptionError", "StrictError", "Unsupported", "backend", "explain", "lowering", "machines", "profile", "sweep",
 ]  # fmt: skip
 
 
@@ -23,7 +23,7 @@ def test_functions_are_not_hidden_by_modules_of_their_name():
     import accel.backend
     import accel.explain
 
-    assert all(callable(getattr(accel, name)) for name in ("backend", "explain", "lowering", "machines", "profile"))
+    assert all(callable(getattr(accel, name)) for name in ("backend", "explain", "lowering", "machines", "profile", "sweep"))
 
 
 def test_unknown_name_is_an_attribute_error():
