@@ -148,8 +148,8 @@ class _Packet:
         return min(free.values()) >= 0 and sum(free[name] for name in COMPUTE_PIPES) >= wanted.count("ANY")
 
     def issue(self) -> None:
-        """Hold the pipes of the packet's instructions: first those named, then what ANY instructions take."""
-        issues = [self.graph.issues[number] for number in self.numbers]
+        """Hold the pipes of the packet's instructions: first those named, then what ANY instructions take, in program order."""
+        issues = [self.graph.issues[number] for number in sorted(self.numbers)]
         for issue in issues:
             for name in issue.pipes:
                 if name != "ANY":
