@@ -50,6 +50,25 @@ def test_explain_prints_json_and_writes_files(target, capsys, tmp_path):
     assert (tmp_path / "a.html").exists() and (tmp_path / "a.dot").read_text().startswith("digraph")
 
 
+def test_profile_prints_tables_json_and_writes_a_trace(target, capsys, tmp_path):
+    assert main(["profile", target("pair"), "--trace", str(tmp_path / "a.json")]) == 0
+    assert "executed instructions" in capsys.readouterr().out and json.loads((tmp_path / "a.json").read_text())["traceEvents"]
+    assert main(["profile", target("pair"), "--json", "--machine", "dvx-m16"]) == 0
+    assert json.loads(capsys.readouterr().out)["machine"]["name"] == "dvx-m16"
+
+
+def test_sweep_varies_fields_of_a_machine(target, capsys):
+    assert main(["sweep", target("pair"), "--vary", "ddr_bytes_per_cycle=0.5,32", "--vary", "issue_width=1,4", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["points"]) == 4
+
+
+@pytest.mark.parametrize("vary, word", [("vlen_bytes", "FIELD=VALUE"), ("vlen=8", "vlen_bytes"), ("vlen_bytes=9", "power of two")])
+def test_sweep_of_a_wrong_field_fails_with_one_line(target, capsys, vary, word):
+    assert main(["sweep", target("pair"), "--vary", vary]) == 1
+    told = capsys.readouterr().err
+    assert word in told and told.count("\n") == 1
+
+
 def test_explain_of_a_wrong_target_fails_with_one_line(capsys):
     assert main(["explain", "nowhere.py:f"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
@@ -57,7 +76,9 @@ def test_explain_of_a_wrong_target_fails_with_one_line(capsys):
 
 def test_machines_lists_presets(capsys):
     assert main(["machines"]) == 0
-    assert {"host", "dvx-h1"} <= {line.split()[0] for line in capsys.readouterr().out.splitlines()}
+    out = capsys.readouterr().out
+    assert {"host", "dvx-h1"} <= {line.split()[0] for line in out.splitlines()}
+    assert "ddr_bytes_per_cycle=32.0" in out
 
 
 def test_cache_counts_and_clears(capsys, tmp_path):

@@ -95,3 +95,14 @@ def test_demo_names_the_models_it_knows(capsys):
     with pytest.raises(SystemExit):
         demo.main(["whisper"])
     assert "no model named whisper; there are sentences, pitch, speakers" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", ["host", "dvx-h1"])
+def test_real_model_executes_the_instructions_that_its_profile_derives(name, real_model, machine):
+    inputs = SIZED_INPUTS[name](2, 9)
+    with torch.no_grad():
+        profile = accel.profile(real_model.model, machine=machine, verify=True)(*inputs)
+        expected = real_model.model(*inputs)
+    torch.testing.assert_close(profile.result, expected, rtol=0, atol=real_models.TOLERANCE)
+    assert profile.is_exact and profile.eager == () and profile.total.cycles == sum(profile.total.buckets.values())
