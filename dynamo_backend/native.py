@@ -76,6 +76,7 @@ class NativeCompiler:
         lowered = lower_partition(
             partition.nodes, partition.inputs, partition.outputs,
             machine=options.machine, name=name, max_contexts=options.threads, constants=frozenset(partition.inputs) & constants.keys(),
+            allows_winograd=options.winograd,
         )  # fmt: skip
         bound = {index: constants[node] for index, node in enumerate(partition.inputs) if node in constants}
 

@@ -25,6 +25,7 @@ class Options:
     Attributes:
         machine: the DVX machine that code is generated for.
         freeze: inference only: take parameters as constants, fold them and pack them once.
+        winograd: let 3 x 3 convolutions regroup their sums where that is faster; results then differ more from eager's.
         strict: raise StrictError where a node would run in eager.
         fallback_ops: ops that stay in eager, as "aten.mul" (all overloads) or "aten.mul.Tensor".
         min_partition_nodes: partitions with fewer call nodes stay in eager; None leaves it to the cost model.
@@ -36,6 +37,7 @@ class Options:
 
     machine: Machine
     freeze: bool = False
+    winograd: bool = True
     strict: bool = False
     fallback_ops: frozenset[str] = frozenset()
     min_partition_nodes: int | None = None
@@ -131,6 +133,7 @@ def _path(value: object) -> Path | None:
 READERS: dict[str, tuple[str, Callable[[object], object]]] = {
     "machine": ('"host", a preset (python -m accel machines), an accel.Machine or the path of a TOML file', _machine),
     "freeze": ("True or False: take parameters as constants (inference only)", _bool),
+    "winograd": ("True or False: 3 x 3 convolutions may multiply less by regrouping sums", _bool),
     "strict": ("True or False: raise where a node would run in eager", _bool),
     "fallback_ops": ('list of op names that stay in eager, such as ["aten.mul", "aten.add.Tensor"]', _op_names),
     "min_partition_nodes": ("int of at least 1, or None: the cost model decides", _positive_int),

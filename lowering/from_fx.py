@@ -81,10 +81,10 @@ def _from_sympy(expr) -> Dim:
     raise Unsupported(f"size expression {expr} has no index form")
 
 
-def _input_value(g: Graph, name: str, fake: torch.Tensor) -> Value:
+def _input_value(g: Graph, name: str, fake: torch.Tensor, kind: str = "input") -> Value:
     if fake.layout != torch.strided or fake.device.type != "cpu":
         raise Unsupported(f"input {name} is a {fake.layout} tensor on {fake.device}; only strided CPU tensors are lowered")
-    return g.input(name, registry.dtype_name(fake.dtype), [dim_of(s) for s in fake.shape], [dim_of(s) for s in fake.stride()], dim_of(fake.storage_offset()))
+    return g.input(name, registry.dtype_name(fake.dtype), [dim_of(s) for s in fake.shape], [dim_of(s) for s in fake.stride()], dim_of(fake.storage_offset()), kind)
 
 
 def _argument(value, env: Mapping[fx.Node, object]):
@@ -118,7 +118,7 @@ def _call(g: Graph, node: fx.Node, env: Mapping[fx.Node, object]):
 def _eager_layout(node: fx.Node, env: Mapping[fx.Node, object], value: Value) -> Layout | None:
     """The layout of the argument of `node` that `value` stands for."""
     fake = next((source.meta["val"] for source in node.all_input_nodes if env.get(source) is value), None)
-    return None if fake is None else Layout(tuple(dim_of(s) for s in fake.stride()), dim_of(fake.storage_offset()))
+    return None if fake is None else Layout(tuple(dim_of(s) for s in fake.stride()), dim_of(fake.storage_offset()), kind)
 
 
 def _check(node: fx.Node, result) -> None:
@@ -176,10 +176,10 @@ def _judge(node: fx.Node) -> Verdict:
     return Verdict(True)
 
 
-def _outside_value(g: Graph, node: fx.Node):
+def _outside_value(g: Graph, node: fx.Node, kind: str = "input"):
     fake = node.meta.get("val")
     if isinstance(fake, torch.Tensor):
-        return _input_value(g, node.name, fake)
+        return _input_value(g, node.name, fake, kind)
     if isinstance(fake, (list, tuple)):
         return tuple(_input_value(g, f"{node.name}_{i}", f) if isinstance(f, torch.Tensor) else f for i, f in enumerate(fake))
     if isinstance(fake, (torch.SymInt, int)):
@@ -187,24 +187,25 @@ def _outside_value(g: Graph, node: fx.Node):
     raise Unsupported(f"operand {node.name} is a {type(fake).__name__}")
 
 
-def lower_nodes(name: str, nodes: Sequence[fx.Node], inputs: Sequence[fx.Node], outputs: Sequence[fx.Node]) -> Lowered:
+def lower_nodes(name: str, nodes: Sequence[fx.Node], inputs: Sequence[fx.Node], outputs: Sequence[fx.Node], constants: frozenset = frozenset(), allows_winograd: bool = True) -> Lowered:
     """The TensorProgram of a partition.
 
     Args:
         nodes: in topological order.   inputs: tensor-valued nodes outside, then SymInt-valued ones, whose symbols become `symbols`.
-        outputs: tensor-valued nodes among `nodes`.
+        outputs: tensor-valued nodes among `nodes`.   constants: the inputs whose tensors never change; their buffers are of kind "const".
+        allows_winograd: see Graph.
 
     Raises:
         Unsupported: a node cannot be lowered (judge says so beforehand).
     """
-    return _PartitionLowering(nodes, inputs, outputs).run(name)
+    return _PartitionLowering(nodes, inputs, outputs, constants, Graph(allows_winograd)).run(name)
 
 
 class _PartitionLowering:
     """One walk over a partition's nodes. A value that several nodes read becomes a statement of its own; fusion decides whether it is stored."""
 
-    def __init__(self, nodes, inputs, outputs):
-        self.g = Graph()
+    def __init__(self, nodes, inputs, outputs, constants, g: Graph):
+        self.g = g
         self.nodes, self.outputs = nodes, outputs
         self.inside = set(nodes)
         self.env: dict[fx.Node, object] = {}
@@ -213,7 +214,7 @@ class _PartitionLowering:
         self.tensor_inputs: list[fx.Node] = []
         self.aliases: dict[fx.Node, int] = {}
         for node in inputs:
-            value = _outside_value(self.g, node)
+            value = _outside_value(self.g, node, "const" if node in constants else "input")
             self.env[node] = value
             if isinstance(value, Value):
                 self.tensor_inputs.append(node)

@@ -75,7 +75,8 @@ class LoweredPartition:
     output_buffers: tuple[Buffer, ...] = ()
 
 
-def lower_partition(nodes: Sequence, inputs: Sequence, outputs: Sequence, *, machine: Machine, name: str, max_contexts: int | None = None, constants: frozenset = frozenset()) -> LoweredPartition:
+def lower_partition(nodes: Sequence, inputs: Sequence, outputs: Sequence, *, machine: Machine, name: str, max_contexts: int | None = None, constants: frozenset = frozenset(),
+                    allows_winograd: bool = True) -> LoweredPartition:
     """Lowers FX nodes to C.
 
     Args:
@@ -83,16 +84,17 @@ def lower_partition(nodes: Sequence, inputs: Sequence, outputs: Sequence, *, mac
         inputs: tensor-valued nodes from outside, then SymInt-valued ones.   outputs: tensor-valued nodes among `nodes`.
         max_contexts: most threads that a call may use; the CPU's count by default.
         constants: the inputs whose tensors never change (freeze): what depends on them alone is computed once.
+        allows_winograd: whether convolutions may be computed by Winograd's algorithm, which regroups sums.
 
     Raises:
         Unsupported: a node cannot be lowered.
     """
-    lowered = lower_nodes(name, nodes, inputs, outputs)
+    lowered = lower_nodes(name, nodes, inputs, outputs, constants, allows_winograd)
     lowered = dataclasses.replace(lowered, program=find_attention(lowered.program))
     schedule = fuse(lowered.program)
     bound = vectorize(schedule, machine)
     max_contexts = max_contexts or machine.n_contexts or os.cpu_count() or 1
-    fixed = frozenset(buffer for node, buffer in lowered.tensor_inputs if node in constants)
+    fixed = frozenset(buffer for buffer in lowered.program.inputs if buffer.kind == "const")
     prepare, bound = _split_constant(bound, fixed, frozenset(lowered.output_buffers))
     return _finish(name, lowered, schedule, prepare, bound, machine, max_contexts)
 

@@ -23,7 +23,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Buffer:
-    """A named piece of memory. kind: "input", "output", "temp" or "const"; strides in elements; `n_elements` is its extent in memory."""
+    """A named piece of memory. kind: "input", "output", "temp", or "const" (an input that never changes); strides in elements; `n_elements` is its extent in memory."""
 
     name: str
     dtype: str

@@ -235,9 +235,11 @@ class Graph:
     Attributes:
         origin: names of the FX nodes being lowered, which its statements carry.
         layout_of: the eager layout of an argument of the node being lowered, None where it is not known.
+        allows_winograd: whether convolutions may regroup their sums to multiply less.
     """
 
-    def __init__(self):
+    def __init__(self, allows_winograd: bool = True):
+        self.allows_winograd = allows_winograd
         self.inputs: list[Buffer] = []
         self.statements: list[Statement] = []
         self.layout_of: Callable[[Value], Layout | None] = self._input_layout
@@ -248,9 +250,9 @@ class Graph:
 
     # Leaves
 
-    def input(self, name: str, dtype: str, sizes: Sequence[Dim], strides: Sequence[Dim], storage_offset: Dim = 0) -> Value:
+    def input(self, name: str, dtype: str, sizes: Sequence[Dim], strides: Sequence[Dim], storage_offset: Dim = 0, kind: str = "input") -> Value:
         """A tensor from outside the partition; `storage_offset` is that of its first element in its storage (for as_strided)."""
-        buffer = Buffer(name, dtype, tuple(sizes), tuple(strides), "input")
+        buffer = Buffer(name, dtype, tuple(sizes), tuple(strides), kind)
         self.inputs.append(buffer)
         self._layouts[buffer] = Layout(buffer.strides, storage_offset)
         return Value(self, buffer.sizes, Load(buffer, 0, buffer.strides))

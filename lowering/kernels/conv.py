@@ -39,6 +39,7 @@ class ConvParams:
     Attributes:
         batch, channels, image: sizes of the image.   pixels: spatial sizes of the output.   kernel, stride, dilation: of the windows.
         before, after: zeros around the image.   spread: step between the image's pixels (transposed convolution).
+        allows_winograd: sums may be regrouped to multiply less.
     """
 
     batch: Dim
@@ -52,6 +53,7 @@ class ConvParams:
     after: tuple[Dim, ...]
     spread: tuple[int, ...]
     groups: int
+    allows_winograd: bool = False
 
 
 @template("conv")
@@ -84,6 +86,8 @@ def conv(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffe
 def _suits_winograd(statement: Template) -> bool:
     """Whether fewer multiplications outweigh the transforms: of the image, and (unless it is done once) of the weight."""
     params: ConvParams = statement.params
+    if not params.allows_winograd:
+        return False
     image, weight = statement.operands
     sizes = (*statement.domain, params.channels, *weight.strides)
     if params.kernel != (3, 3) or {*params.stride, *params.dilation, *params.spread, params.groups} != {1} or not all(isinstance(size, int) for size in sizes):

@@ -160,7 +160,7 @@ def restrided(g: Graph, x: Value, sizes, strides, storage_offset: Dim | None) ->
     layout, described = g.layout_of(x), f"a tensor of sizes [{', '.join(map(render, x.sizes))}]"
     load = x.expr
     is_laid_out = layout and isinstance(load, Load) and load.guard is None and load.offset == 0 and load.strides == load.buffer.strides == layout.strides
-    if layout is None or not (is_laid_out and load.buffer.kind == "input" or _is_dense(x.sizes, layout.strides)):
+    if layout is None or not (is_laid_out and load.buffer.kind in ("input", "const") or _is_dense(x.sizes, layout.strides)):
         raise Unsupported(f"as_strided on {described} that does not fill its storage without gaps")
     load = load if is_laid_out else g.realize(x, strides=layout.strides).expr
     offset = 0 if storage_offset is None else storage_offset - layout.offset

@@ -14,7 +14,7 @@ def test_defaults(monkeypatch):
     monkeypatch.delenv("ACCEL_DUMP_DIR", raising=False)
     options = Options.parse()
     assert options.machine.name == "host"
-    assert (options.freeze, options.strict, options.fallback_ops) == (False, False, frozenset())
+    assert (options.freeze, options.winograd, options.strict, options.fallback_ops) == (False, True, False, frozenset())
     assert options.min_partition_nodes is options.threads is options.cache_dir is options.dump_dir is options.mode is None
 
 
@@ -25,7 +25,7 @@ def test_unknown_option_lists_every_valid_one(name):
 
 
 BAD_VALUES = [
-    ("machine", "dvx-h9"), ("machine", 3), ("machine", "missing.toml"), ("freeze", 1), ("strict", "yes"), ("fallback_ops", "aten.mul"),
+    ("machine", "dvx-h9"), ("machine", 3), ("machine", "missing.toml"), ("freeze", 1), ("winograd", 0), ("strict", "yes"), ("fallback_ops", "aten.mul"),
     ("fallback_ops", [3]), ("fallback_ops", ["aten.no_such_op"]), ("min_partition_nodes", 0), ("min_partition_nodes", True), ("threads", -1),
     ("threads", 1.5), ("cache_dir", 7), ("dump_dir", []),
 ]  # fmt: skip

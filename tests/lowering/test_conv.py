@@ -6,6 +6,7 @@ import pytest
 import torch
 from value_programs import MACHINES, compile_values, run_values
 
+import accel
 from accel.lowering import registry
 
 aten = torch.ops.aten
@@ -102,6 +103,26 @@ def test_squares_of_winograd_agree(machine):
     check_cases(SQUARES if machine == "lanes8" else SQUARES[1:2], MACHINES[machine])
 
 
+def test_squares_stay_within_the_stated_error():
+    (x, w), arguments = case((1, 512, 8, 80), (32, 512, 3, 3), padding=1, bias=False)
+    partition, run = compile_values(lambda g, x, w: lower(aten.convolution.default)(g, x, w, None, *arguments), (x, w), MACHINES["lanes8"])
+    assert any(k.name == "winograd_weights" for k in partition.kernels)
+    expected = aten.convolution(x.double(), w.double(), None, *arguments)
+    assert (run(x, w)[0] - expected).abs().max() <= 5e-6 * expected.abs().max()
+
+
+def test_squares_can_be_turned_off():
+    (x, w), arguments = case((1, 32, 26, 26), (32, 32, 3, 3), padding=1, bias=False)
+
+    def program(g, x, w):
+        g.allows_winograd = False
+        return lower(aten.convolution.default)(g, x, w, None, *arguments)
+
+    partition, run = compile_values(program, (x, w), MACHINES["lanes8"])
+    assert not any(k.name == "winograd_weights" for k in partition.kernels)
+    check(run(x, w)[0], aten.convolution(x.double(), w.double(), None, *arguments))
+
+
 @pytest.mark.parametrize("machine", ["lanes8", "lanes4", "lanes16", "dvx-h1"])
 def test_convolutions_agree(machine):
     check_cases(PLAIN if machine == "lanes8" else PLAIN[::2], MACHINES[machine])
@@ -179,3 +200,16 @@ def test_gradients_agree(cases, machine):
     for grad, x, w, _, arguments in backward:
         for expected in aten.convolution_backward(grad.double(), x.double(), w.double(), *arguments):
             check(next(results), expected)
+
+
+def test_frozen_weights_are_transformed_once_and_serve_smaller_images():
+    torch.manual_seed(0)
+    model, x = torch.nn.Conv2d(32, 32, 3, padding=1).eval(), torch.randn(1, 32, 12, 12)
+    kinds = {}
+    with torch.no_grad():
+        for freeze in (False, True):
+            found = accel.explain(model, freeze=freeze)(x)
+            kinds[freeze] = [kernel["kind"] for graph in found.to_dict()["graphs"] for part in graph["partitions"] for kernel in part["kernels"]]
+        result = torch.compile(model, backend="accel", options={"freeze": True})(x)
+    assert "pack" in kinds[False] and "pack" not in kinds[True]
+    check(result, torch.nn.functional.conv2d(x.double(), model.weight.double(), model.bias.double(), padding=1).detach())
