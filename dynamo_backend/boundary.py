@@ -155,6 +155,8 @@ def _python_nodes(graph: fx.Graph, depends: Dependence, places: Places) -> Nodes
         elif kind in (Kind.VIEW, Kind.CONSTANT, Kind.SIZE):
             is_run = node not in places and any(user in run or depends.kinds[user] is Kind.OUTPUT for user in node.users)
             is_run = is_run or (kind is Kind.SIZE and _is_symbol(node))
+        elif kind is Kind.DRAW:
+            is_run = True
         else:
             is_run = False
         if is_run:

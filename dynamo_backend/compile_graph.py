@@ -20,10 +20,11 @@ from .freeze import fold_constants
 from .graph_runner import Runner, make_runner
 from .lowering import Unsupported
 from .native import CompiledPartition, Compiler
-from .nodes import is_call
-from .normalize import normalize
+from .nodes import is_call, is_draw, is_getitem
+from .normalize import is_named, normalize
 from .options import Options
 from .partition import Partition, Plan, plan
+from .random_ops import DRAWS, seed_draws
 from .runtime.errors import BuildError
 from .source import op_name, source_line
 from .verdicts import judge_graph
@@ -92,6 +93,7 @@ def compile_graph(gm: fx.GraphModule, kind: str, compilation: Compilation, const
     started = time.perf_counter()
     options = compilation.options
     normalize(gm)
+    seed_draws(gm, lambda node, overload: compilation.compiler.has_lowering(DRAWS[overload]) and not is_named(overload, options.fallback_ops))
     constants = fold_constants(gm, constants) if constants else {}
     verdicts = judge_graph(gm.graph, options, compilation.compiler.judge)
     planned = plan(gm.graph, verdicts, options.min_partition_nodes)
@@ -158,7 +160,7 @@ def _start(planned: Plan, name: str, compilation: Compilation, kind: str, consta
     results: dict[Partition, Future] = {}
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for partition in filter(lambda partition: partition.nodes, planned.partitions):
-            from_eager = any(node.op == "call_function" and node not in exact for node in partition.inputs)
+            from_eager = any(node.op == "call_function" and node not in exact and not _is_seed(node) for node in partition.inputs)
             check_inputs = from_eager or (kind == "backward" and compilation.has_fallbacks)
             label = f"{name}_{partition.id}"
             try:
@@ -169,6 +171,10 @@ def _start(planned: Plan, name: str, compilation: Compilation, kind: str, consta
             else:
                 results[partition] = pool.submit(build)
     return results
+
+
+def _is_seed(node: fx.Node) -> bool:
+    return is_draw(node.args[0] if is_getitem(node) else node)
 
 
 def _describe_failure(error: BaseException) -> str:

@@ -7,7 +7,7 @@ import operator
 import torch
 from torch import fx
 
-__all__ = ["hint", "is_call", "is_getitem", "is_random", "is_size", "is_view", "storage_key", "tensor_bytes", "tensor_value", "written_arguments"]
+__all__ = ["hint", "is_call", "is_draw", "is_getitem", "is_random", "is_size", "is_view", "storage_key", "tensor_bytes", "tensor_value", "written_arguments"]
 
 aten = torch.ops.aten
 
@@ -19,8 +19,13 @@ SIZE_READERS = {aten.sym_size.int, aten.sym_stride.int, aten.sym_numel.default, 
 
 
 def is_call(node: fx.Node) -> bool:
-    """Whether `node` counts in coverage: a call of an operator, other than a getitem and arithmetic on sizes."""
-    return node.op not in ("placeholder", "get_attr", "output") and not is_getitem(node) and not is_size(node)
+    """Whether `node` counts in coverage: a call of an operator, other than a getitem, arithmetic on sizes and the making of seeds."""
+    return node.op not in ("placeholder", "get_attr", "output") and not is_getitem(node) and not is_size(node) and not is_draw(node)
+
+
+def is_draw(node: fx.Node) -> bool:
+    """Whether `node` makes seeds for random numbers (random_ops.py)."""
+    return getattr(node.target, "makes_seeds", False)
 
 
 def is_getitem(node: fx.Node) -> bool:

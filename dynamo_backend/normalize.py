@@ -14,10 +14,11 @@ from torch import fx
 from torch._decomp import core_aten_decompositions, global_decomposition_table
 
 from .decompositions import OWN_DECOMPOSITIONS
+from .random_ops import DRAWS
 from .nodes import is_view, storage_key, tensor_value
 from .sizes import bind_symbols
 
-__all__ = ["PASSES", "decompositions", "normalize"]
+__all__ = ["PASSES", "decompositions", "is_named", "normalize"]
 
 aten = torch.ops.aten
 
@@ -32,12 +33,6 @@ WHOLE_IF_LOWERED = (
     aten._adaptive_avg_pool2d.default, aten.relu.default, aten.expm1.default, aten.log1p.default,
 )  # fmt: skip
 
-# Never taken apart: they draw from torch's generator, and eager's stream must be kept.
-DRAWS = (
-    aten.native_dropout.default, aten.bernoulli.default, aten.bernoulli.p, aten.rand_like.default, aten.randn_like.default,
-    aten.rrelu_with_noise_functional.default,
-)  # fmt: skip
-
 # In training its backward reads the logsumexp of the whole op, which the decomposition does not make.
 WHOLE_IN_TRAINING = (aten._scaled_dot_product_flash_attention_for_cpu.default,)
 
@@ -48,8 +43,9 @@ def decompositions(has_lowering: Callable[[torch._ops.OpOverload], bool], *, tra
     Args: has_lowering: ops that stay whole.   training: a backward graph will be asked for.
         excluded: names of ops ("aten.mul" or "aten.mul.Tensor") that the user wants whole, in eager.
     """
+    # an operator that draws stays whole: random_ops.py gives it a seed, once it is known in which graph it runs
     whole = {*DRAWS, *(WHOLE_IN_TRAINING if training else ())}
-    taken_apart = (op for op in _candidates() if op not in whole and not has_lowering(op) and not _is_named(op, excluded))
+    taken_apart = (op for op in _candidates() if op not in whole and not has_lowering(op) and not is_named(op, excluded))
     return {op: _candidates()[op] for op in taken_apart}
 
 
@@ -59,7 +55,8 @@ def _candidates() -> dict[torch._ops.OpOverload, Callable]:
     return dict(core_aten_decompositions()) | {op: known[op] for op in WHOLE_IF_LOWERED if op in known} | OWN_DECOMPOSITIONS
 
 
-def _is_named(op: torch._ops.OpOverload, names: frozenset[str]) -> bool:
+def is_named(op: torch._ops.OpOverload, names: frozenset[str]) -> bool:
+    """Whether `op` is among `names`, as "aten.mul" or "aten.mul.Tensor"."""
     return bool(names) and not names.isdisjoint((str(op), str(op).rpartition(".")[0]))
 
 

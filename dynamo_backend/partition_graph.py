@@ -15,7 +15,7 @@ import networkx as nx
 from torch import fx
 
 from .lowering import Verdict
-from .nodes import is_getitem, is_random, is_size, is_view, storage_key, tensor_value, written_arguments
+from .nodes import is_draw, is_getitem, is_random, is_size, is_view, storage_key, tensor_value, written_arguments
 
 __all__ = ["Dependence", "Kind", "dependence"]
 
@@ -29,6 +29,7 @@ class Kind(enum.Enum):
     VIEW = "view"  # free: other sizes and strides for the same storage
     CONSTANT = "constant"  # free: made from no tensor, read inside the graph only
     SIZE = "size"  # free: an integer made from sizes, computed in Python
+    DRAW = "draw"  # free: a seed for random numbers, drawn in Python
     OUTPUT = "output"
 
 
@@ -87,7 +88,9 @@ def _kind(node: fx.Node, kinds: Mapping[fx.Node, Kind], verdicts: Mapping[fx.Nod
         return Kind.OUTPUT
     if is_getitem(node):
         taken_from = kinds[node.args[0]]
-        return taken_from if taken_from is Kind.VIEW else Kind.PART
+        return taken_from if taken_from in (Kind.VIEW, Kind.DRAW) else Kind.PART
+    if is_draw(node):
+        return Kind.DRAW
     if is_size(node):
         return Kind.SIZE
     if not verdicts[node].native:

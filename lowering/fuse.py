@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 
 from .align import Segment, match_by_size, match_by_stride, redomain, squeeze_domain
-from .index_expr import Dim, render
+from .index_expr import Dim, exact_div, render
 from .tensor_ir import Buffer, Gather, Load, Map, Op, Reduce, Scan, Scatter, Statement, Target, Template, TensorProgram, leaves, restride, view_strides, walk
 from .values import length_of
 
@@ -154,7 +154,7 @@ def _try_join(group: Group, statement: Map | Reduce, unstable: frozenset[Buffer]
 
 
 def _rewrites_in_place(group: Group, statement) -> bool:
-    """Whether every access of the group to the rewritten buffer is at the point that `statement` writes, before it writes."""
+    """Whether every access of the group to the rewritten buffer is a read at the point that `statement` writes, before it writes, or a write elsewhere."""
     target = statement.target
     if group.row or not isinstance(statement, Map) or group.outer != statement.domain:
         return False
@@ -164,9 +164,23 @@ def _rewrites_in_place(group: Group, statement) -> bool:
                 return False
             if isinstance(leaf, Load) and leaf.buffer is target.buffer and (leaf.guard is not None or leaf.offset != target.offset or leaf.strides != target.strides):
                 return False
-        if other.target.buffer is target.buffer:
+        if other.target.buffer is target.buffer and not _is_disjoint(other.target, target, group.outer):
             return False
     return True
+
+
+def _is_disjoint(one: Target, other: Target, domain: tuple[Dim, ...]) -> bool:
+    """Whether two targets of one buffer, walked alike over `domain`, are known to share no element."""
+    if one.strides != other.strides or any(isinstance(stride, int) and stride < 0 for stride in one.strides):
+        return False
+    extent: Dim = 1
+    for size, stride in zip(domain, one.strides):
+        extent = extent + (size - 1) * stride
+    apart = exact_div(other.offset - one.offset, extent) if extent != 0 else None
+    if isinstance(apart, int):
+        return apart != 0
+    distance = other.offset - one.offset
+    return isinstance(distance, int) and isinstance(extent, int) and abs(distance) >= extent
 
 
 def _align(group: Group, statement: Map | Reduce, inside) -> Group | None:

@@ -13,7 +13,7 @@ from .index_expr import Dim, IndexExpr, render, symbols_of
 from .select import cast, constant, select
 from .tensor_ir import Buffer, Const, Expr, Gather, Index, Load, Map, Op, Target, Template, walk
 from .vector_ir import Addr, If, Instruction, Kernel, Let, LoadScalar, Loop, MEMORY_TYPE, Param, REGISTER_TYPE, V
-from ..csrc.abi import STATUS_INDEX_ERROR, STATUS_ZERO_DIVISION
+from ..csrc.abi import STATUS_INDEX_ERROR
 
 __all__ = ["BoundKernel", "KernelWriter", "PointEmitter", "Scratch", "Sink"]
 
@@ -163,15 +163,15 @@ class PointEmitter:
         args = [self._value(a) for a in expr.args]
         if expr.name == "cast":
             return cast(self.w, args[0], expr.args[0].dtype, expr.dtype)
-        if expr.name == "checked_divisor":
-            return self._checked_divisor(args[0], expr.dtype)
+        if expr.name == "require":
+            return self._require(*args, expr.attrs[0])
         operand = expr.args[1] if expr.name == "where" else expr.args[0]
         return select(self.w, expr.name, args, operand.dtype, expr.dtype, expr.attrs)
 
-    def _checked_divisor(self, value: V, dtype: str) -> V:
-        """`value` itself; the call fails as eager does if a lane that exists holds 0."""
-        is_zero = self.w.op(f"vcmpeq.{value.type}", value, constant(self.w, 0, dtype))
-        self.w.op("qtrap.q", is_zero if self.mask is None else self.w.op("qand.q", self.mask, is_zero), STATUS_ZERO_DIVISION)
+    def _require(self, value: V, condition: V, status: int) -> V:
+        """`value` itself; the call ends with `status` if `condition` is false in a lane that exists."""
+        fails = self.w.op("qnot.q", condition) if self.mask is None else self.w.op("qandn.q", self.mask, condition)
+        self.w.op("qtrap.q", fails, status)
         return value
 
     def _stride(self, strides) -> Dim:

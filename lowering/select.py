@@ -47,7 +47,7 @@ def expansion(name: str, *types: str):
 def is_selectable(name: str, dtype: str) -> bool:
     """Whether `select` can serve operator `name` on operands of `dtype`."""
     key = (name, REGISTER_TYPE[dtype])
-    return key in DIRECT or key in EXPANSIONS or name in ("where", "cast", "checked_divisor")
+    return key in DIRECT or key in EXPANSIONS or name in ("where", "cast", "require")
 
 
 def select(b: Builder, name: str, args: list[V], arg_dtype: str, dtype: str, attrs: tuple = ()) -> V:

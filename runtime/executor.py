@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from ..csrc.abi import STATUS_INDEX_ERROR, STATUS_ZERO_DIVISION, PartitionSource, TensorArg
+from ..csrc.abi import STATUS_INDEX_ERROR, STATUS_NEGATIVE_DEVIATION, STATUS_NO_PROBABILITY, STATUS_ZERO_DIVISION, PartitionSource, TensorArg
 from .arena import Arena, Block
 from .build import BuiltPartition
 from .library import make_counters, make_counting_runtime
@@ -42,6 +42,13 @@ DTYPES = {
     "i8": torch.int8,
     "u8": torch.uint8,
     "bool": torch.bool,
+}
+
+# Eager's own words.
+RUNTIME_ERRORS = {
+    STATUS_ZERO_DIVISION: "ZeroDivisionError",
+    STATUS_NO_PROBABILITY: "Expected p_in >= 0 && p_in <= 1 to be true, but got false.",
+    STATUS_NEGATIVE_DEVIATION: "normal expects all elements of std >= 0.0",
 }
 
 _ARENA = Arena()
@@ -218,6 +225,6 @@ def _restride(tensor: Tensor, sizes: tuple[int, ...], strides: tuple[int, ...]) 
 def _raise_status(status: int) -> None:
     if status == STATUS_INDEX_ERROR:
         raise IndexError("index out of range in self")
-    if status == STATUS_ZERO_DIVISION:
-        raise RuntimeError("ZeroDivisionError")
+    if status in RUNTIME_ERRORS:
+        raise RuntimeError(RUNTIME_ERRORS[status])
     raise RuntimeError(f"accel: a partition returned the unknown status {status}")

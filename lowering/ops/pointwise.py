@@ -11,6 +11,7 @@ import torch
 
 from ..registry import KIND, dtype_name, lowering, pointwise
 from ..values import Graph, Unsupported, Value
+from ...csrc.abi import STATUS_ZERO_DIVISION
 
 aten = torch.ops.aten
 INTS = ("i64", "i32", "i16", "i8", "u8")
@@ -289,7 +290,12 @@ def divide(g: Graph, name: str, a, b) -> Value:
     if compute not in INTS or (not isinstance(b, Value) and b != 0):
         return pointwise(g, name, a, b)
     divisor = g.cast(b, compute) if isinstance(b, Value) else g.constant(b, compute)
-    return g.realize(pointwise(g, name, a, g.map("checked_divisor", divisor)))
+    return g.realize(pointwise(g, name, a, require(g, divisor, divisor.differs(0), STATUS_ZERO_DIVISION)))
+
+
+def require(g: Graph, value: Value, condition: Value, status: int) -> Value:
+    """`value`; the call raises what the runtime has for `status` if `condition` is false somewhere, wherever the value is evaluated."""
+    return g.map("require", value, condition, attrs=(status,))
 
 
 @lowering(aten.pow.Tensor_Tensor, aten.pow.Scalar)
