@@ -71,14 +71,15 @@ class Builder:
         self._known[-1]["let", value] = symbol(name)
         return symbol(name)
 
-    def load_scalar(self, address: Addr, memory_type: str, bound: Dim | None = None) -> Dim:
+    def load_scalar(self, address: Addr, memory_type: str, bound: Dim | None = None, counts_from_end: bool = False) -> Dim:
         """A scalar load of an integer, see LoadScalar."""
+        key = ("ld", address, bound, counts_from_end)
         for known in self._known:
-            if ("ld", address) in known:
-                return known["ld", address]
+            if key in known:
+                return known[key]
         name = self.name("s")
-        self._regions[-1].append(LoadScalar(name, address, memory_type, bound))
-        self._known[-1]["ld", address] = symbol(name)
+        self._regions[-1].append(LoadScalar(name, address, memory_type, bound, counts_from_end))
+        self._known[-1][key] = symbol(name)
         return symbol(name)
 
     def any(self, predicate: V) -> Dim:

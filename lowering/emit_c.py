@@ -194,7 +194,7 @@ class _KernelText:
             address = self._operand(node.address)
             if node.bound is None:
                 return f"const int64_t {node.name} = dvx_ld_{node.memory_type}({address});"
-            return f"const int64_t {node.name} = dvx_ldindex_{node.memory_type}({address}, {render(node.bound, 'c')}, status);"
+            return f"const int64_t {node.name} = dvx_ldindex_{node.memory_type}({address}, {render(node.bound, 'c')}, {int(node.counts_from_end)}, status);"
         operands = [self._operand(o) for o in node.operands]
         if node.opcode.startswith("qtrap"):
             operands.insert(1, "status")

@@ -127,8 +127,12 @@ def floordiv(a: Dim, b: Dim) -> Dim:
     exact = exact_div(a, b)
     if exact is not None:
         return exact
-    if not isinstance(b, int) or b <= 0:
-        return _atom("//", a, b)
+    if isinstance(b, int) and b < 0:
+        return floordiv(-a, -b)
+    if not isinstance(b, int) or b == 0:
+        # ceil(c * b / b), as torch writes the length of a range
+        exact = exact_div(a + 1 - b, b)
+        return exact if exact is not None else _atom("//", a, b)
     # whole multiples of b leave the division, so that equal quotients have one form and the rest is not negative
     whole = _make({p: c // b for p, c in _terms(a)})
     rest = _make({p: c % b for p, c in _terms(a)})

@@ -15,7 +15,7 @@ from .tensor_ir import Buffer, Const, Expr, Gather, Index, Load, Map, Op, Target
 from .vector_ir import Addr, If, Instruction, Kernel, Let, LoadScalar, Loop, MEMORY_TYPE, Param, REGISTER_TYPE, V
 from ..csrc.abi import STATUS_INDEX_ERROR
 
-__all__ = ["BoundKernel", "KernelWriter", "PointEmitter", "Scratch", "Sink"]
+__all__ = ["BoundKernel", "KernelWriter", "PointEmitter", "Scratch", "Sink", "loaded_index"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,6 +113,16 @@ def _free_names(body) -> set[str]:
     return used - defined
 
 
+def loaded_index(index: Expr) -> tuple[Load | None, bool]:
+    """The load of an integer that `index` is, if it is one, and whether it counts from the end where negative."""
+    counts_from_end = False
+    while isinstance(index, Op) and index.dtype == "i64" and (index.name == "from_end" or (index.name == "cast" and index.args[0].dtype == "i32")):
+        counts_from_end |= index.name == "from_end"
+        index = index.args[0]
+    is_load = isinstance(index, Load) and index.guard is None and index.dtype in ("i64", "i32")
+    return index if is_load else None, counts_from_end
+
+
 class PointEmitter:
     """Evaluates expressions at `coords` of their domain, with dim `vector_dim` spread over the lanes.
 
@@ -148,8 +158,9 @@ class PointEmitter:
         return self._memo[id(expr)]
 
     def _is_scalar_index(self, expr: Expr, root: Expr) -> bool:
-        """Whether every user of an integer load takes it as a scalar: it needs no register."""
-        return expr is not root and isinstance(expr, Load) and expr.guard is None and expr.dtype in ("i64", "i32") and self._stride(expr.strides) == 0
+        """Whether readers may take `expr` as a scalar; one that needs a register asks for it."""
+        load, _ = loaded_index(expr)
+        return expr is not root and load is not None and self._stride(load.strides) == 0
 
     def _node(self, expr: Expr) -> V:
         if isinstance(expr, Load):
@@ -224,8 +235,8 @@ class PointEmitter:
             if scalar is not None:
                 position = position + scalar * index_stride
                 continue
-            checked, mask = self.checked_index(self._value(index), size, mask)
-            term = self._times(checked, index_stride)
+            mask = self.checked_index(self._value(index), size, mask)
+            term = self._times(self._value(index), index_stride)
             offsets = term if offsets is None else self.w.op("vadd.d", offsets, term)
         if offsets is None:
             load = Load(expr.buffer, 0, ())
@@ -251,20 +262,18 @@ class PointEmitter:
 
     def scalar_index(self, index: Expr, size: Dim) -> Dim | None:
         """A scalar load of an index that all lanes share, checked; None where it is computed or differs by lane."""
-        while isinstance(index, Op) and index.name == "cast" and index.args[0].dtype in ("i32", "i64"):
-            index = index.args[0]
-        if not isinstance(index, Load) or index.guard is not None or index.buffer in self.registers or self._stride(index.strides) != 0 or index.dtype not in ("i64", "i32"):
+        load, counts_from_end = loaded_index(index)
+        if load is None or load.buffer in self.registers or self._stride(load.strides) != 0:
             return None
-        return self.w.load_scalar(self.w.addr(index.buffer, self.position(index.offset, index.strides)), MEMORY_TYPE[index.dtype], size)
+        address = self.w.addr(load.buffer, self.position(load.offset, load.strides))
+        return self.w.load_scalar(address, MEMORY_TYPE[load.dtype], size, counts_from_end)
 
-    def checked_index(self, index: V, size: Dim, mask: V | None) -> tuple[V, V]:
-        """An index vector with negative lanes counted from the end, and the lanes that exist and are in range; others trap."""
+    def checked_index(self, index: V, size: Dim, mask: V | None) -> V:
+        """The lanes that exist and whose index is in range; those out of range trap."""
         w = self.w
-        bound = w.op("vsplat.d", size)
-        wrapped = w.op("vmux.d", w.op("vcmplt.d", index, constant(w, 0, "i64")), w.op("vadd.d", index, bound), index)
-        inside = w.op("qandn.q", w.op("vcmplt.d", wrapped, bound), w.op("vcmplt.d", wrapped, constant(w, 0, "i64")))
+        inside = w.op("qandn.q", w.op("vcmplt.d", index, w.op("vsplat.d", size)), w.op("vcmplt.d", index, constant(w, 0, "i64")))
         w.op("qtrap.q", w.op("qnot.q", inside) if mask is None else w.op("qandn.q", mask, inside), STATUS_INDEX_ERROR)
-        return wrapped, inside if mask is None else w.op("qand.q", mask, inside)
+        return inside if mask is None else w.op("qand.q", mask, inside)
 
     def store(self, target: Target, value: V) -> None:
         """Writes `value` to the target at this point."""

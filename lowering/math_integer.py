@@ -27,6 +27,13 @@ def remainder(b: Builder, x: V, y: V, **_) -> V:
     return (rest + c).where(b.op("qand.q", rest.ne(0), rest.op("vxor", c).lt(0)), rest).v
 
 
+@expansion("from_end", "d")
+def from_end(b: Builder, x: V, attrs: tuple, **_) -> V:
+    """An index that counts from the end of a dim of attrs[0] where it is negative."""
+    index = Lanes(b, x)
+    return (index + Lanes(b, b.op("vsplat.d", attrs[0]))).where(index.lt(0), index).v
+
+
 @expansion("pow", "w", "d")
 def integer_pow(b: Builder, x: V, y: V, **_) -> V:
     """By squaring, modulo 2**bits; a negative exponent gives 0, or ±1 for a base of ±1."""

@@ -83,9 +83,9 @@ class Const(Expr):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Gather(Expr):
-    """A Load whose address also has computed terms: sum(value(index) * stride), each checked against [-size, size) as eager does.
+    """A Load whose address also has computed terms: sum(value(index) * stride), each checked to lie in [0, size).
 
-    indices: (int64 expression, size of the indexed dim, its stride); negative values count from the end.
+    indices: (int64 expression, size of the indexed dim, its stride). The operator `from_end` makes one of an index that may be negative.
     """
 
     buffer: Buffer
@@ -458,4 +458,6 @@ def domain_symbols(statement: Statement) -> frozenset[str]:
             found |= symbols_of(expr.value) if not isinstance(expr.value, (float, bool)) else frozenset()
         elif isinstance(expr, Gather):
             found |= frozenset().union(*(symbols_of(size) | symbols_of(stride) for _, size, stride in expr.indices))
+        elif isinstance(expr, Op) and expr.name == "from_end":
+            found |= symbols_of(expr.attrs[0])
     return found

@@ -312,6 +312,10 @@ class Graph:
         cost = 2 + sum(v.cost for _, v in indices)
         return Value(self, tuple(sizes), Gather(load.buffer, load.offset, tuple(strides), terms, guard.expand(sizes).expr if guard else None), cost, False)
 
+    def from_end(self, index: Value, size: Dim) -> Value:
+        """`index` with negative values counted from the end of a dim of `size`."""
+        return self.map("from_end", self.cast(index, "i64"), attrs=(size,))
+
     def guarded(self, source: Value, condition: Value, origin: Sequence[Dim], sizes: Sequence[Dim]) -> Value:
         """source[j + origin] over `sizes` where `condition` holds; elsewhere 0, and no memory is touched (padding)."""
         load = self.materialize(source)

@@ -74,17 +74,18 @@ class Let:
 class LoadScalar:
     """A scalar load of an integer element into an int64 register.
 
-    With `bound`, the value must lie in [-bound, bound): negative ones count from the end, others set the status
-    to STATUS_INDEX_ERROR and read as 0.
+    With `bound`, the value must lie in [0, bound), or in [-bound, bound) where negative ones count from the end; others set the
+    status to STATUS_INDEX_ERROR and read as 0.
     """
 
     name: str
     address: Addr
     memory_type: str
     bound: Dim | None = None
+    counts_from_end: bool = False
 
     def __str__(self):
-        check = f"  bound {render(self.bound)}" if self.bound is not None else ""
+        check = f"  bound {'±' if self.counts_from_end else ''}{render(self.bound)}" if self.bound is not None else ""
         return f"{self.name} = {'ld.' + self.memory_type:<11} {self.address}{check}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .accumulate import Accumulator
 from .index_expr import Dim, floordiv, product
-from .kernel_writer import BoundKernel, KernelWriter, PointEmitter
+from .kernel_writer import BoundKernel, KernelWriter, PointEmitter, loaded_index
 from .select import constant, select
 from .tensor_ir import Buffer, Load, Op, Scan, Scatter, Target
 from .vector_ir import MEMORY_TYPE, V
@@ -131,9 +131,8 @@ def lower_scatter(scatter: Scatter, name: str, lanes: int) -> BoundKernel:
 
 
 def _is_uniform(expr, axis: int) -> bool:
-    while isinstance(expr, Op) and expr.name == "cast":
-        expr = expr.args[0]
-    return isinstance(expr, Load) and expr.guard is None and expr.strides[axis] == 0 and expr.dtype in ("i64", "i32")
+    load, _ = loaded_index(expr)
+    return load is not None and load.strides[axis] == 0
 
 
 def _scatter_row(w: KernelWriter, scatter: Scatter, point: PointEmitter, mask) -> None:
@@ -154,8 +153,9 @@ def _scatter_lanes(w: KernelWriter, scatter: Scatter, point: PointEmitter, mask)
     exists = mask if mask is not None else w.op("qtrue.q") if point.vector_dim is not None else w.op("qtail.q", 1)
     offsets = None
     for index, size, stride in scatter.indices:
-        checked, exists = point.checked_index(point.emit(index), size, exists)
-        term = w.op("vmul.d", checked, w.op("vsplat.d", stride))
+        place = point.emit(index)
+        exists = point.checked_index(place, size, exists)
+        term = w.op("vmul.d", place, w.op("vsplat.d", stride))
         offsets = term if offsets is None else w.op("vadd.d", offsets, term)
     lane_stride = 0 if point.vector_dim is None else target.strides[point.vector_dim]
     if lane_stride != 0 or offsets is None:

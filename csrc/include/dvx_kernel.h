@@ -69,11 +69,12 @@ static inline void dvx_run_contexts(const dvx_runtime *rt, void (*body)(const vo
 
 #define DVX_LD_SCALAR(M, T)                                                                     \
     static inline int64_t dvx_ld_##M(const T *p) { DVX_TICK(DVX_SCALAR_ROW, 1); return (int64_t)*p; }   \
-    static inline int64_t dvx_ldindex_##M(const T *p, int64_t bound, int32_t *status) {         \
+    static inline int64_t dvx_ldindex_##M(const T *p, int64_t bound, int counts_from_end, int32_t *status) { \
         DVX_TICK(DVX_SCALAR_ROW, 1);                                                                    \
         int64_t index = (int64_t)*p;                                                            \
-        if (index < -bound || index >= bound) { *status = 1; return 0; }                        \
-        return index < 0 ? index + bound : index;                                               \
+        index += counts_from_end && index < 0 ? bound : 0;                                      \
+        if (index < 0 || index >= bound) { *status = 1; return 0; }                             \
+        return index;                                                                           \
     }
 DVX_LD_SCALAR(d, int64_t)
 DVX_LD_SCALAR(w, int32_t)

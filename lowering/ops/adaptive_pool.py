@@ -7,7 +7,7 @@ import math
 
 import torch
 
-from ..index_expr import Dim, product, render
+from ..index_expr import Dim, floordiv, product, render
 from ..registry import lowering
 from ..values import Graph, Unsupported, Value
 from .pool import _LOWEST, _avg_pool, _avg_pool_backward, _max_pool, _scattered_back, divided
@@ -17,27 +17,27 @@ from .window import window_of
 aten = torch.ops.aten
 
 
-def _static(sizes, what: str) -> tuple[int, ...]:
+def _check_static(sizes, what: str) -> None:
     if not all(isinstance(s, int) for s in sizes):
-        raise Unsupported(f"{what} of symbolic sizes [{', '.join(map(render, sizes))}] that the output sizes do not divide")
-    return tuple(sizes)
+        raise Unsupported(f"{what} [{', '.join(map(render, sizes))}] that are symbolic and do not divide each other")
 
 
-def _bounds(g: Graph, size: int, out: int) -> tuple[Value, Value, int]:
-    """(first input, first input behind) of every output along one dim, and the longest window."""
-    o = g.index((out,), 0)
-    first = g.realize(g.map("div_trunc", o * size, g.constant(out, "i64")))
-    behind = g.realize(g.map("div_trunc", (o + 1) * size + (out - 1), g.constant(out, "i64")))
-    longest = max(-(-(i + 1) * size // out) - i * size // out for i in range(out))
-    return first, behind, longest
+def _bounds(g: Graph, size: Dim, out: int) -> tuple[Value, Value, Dim]:
+    """(first input, first input behind) of every output along one dim, and the longest window, or one element more."""
+    o, n = g.index((out,), 0), g.constant(size, "i64")
+    first = g.realize(g.map("div_trunc", o * n, g.constant(out, "i64")))
+    behind = g.realize(g.map("div_trunc", (o + 1) * n + (out - 1), g.constant(out, "i64")))
+    if not isinstance(size, int):
+        return first, behind, floordiv(size + (out - 1), out) + 1
+    return first, behind, max(-(-(i + 1) * size // out) - i * size // out for i in range(out))
 
 
-def _windows(g: Graph, x: Value, outputs) -> tuple[Value, Value, list[Value], tuple[int, ...]]:
+def _windows(g: Graph, x: Value, outputs) -> tuple[Value, Value, list[Value], tuple[Dim, ...]]:
     """(elements over lead + outputs + window, which of them exist, first input per dim over the outputs, window sizes)."""
     n = len(outputs)
     lead = x.sizes[:x.rank - n]
-    inputs = _static(x.sizes[x.rank - n:], "adaptive pooling")
-    bounds = [_bounds(g, size, out) for size, out in zip(inputs, outputs)]
+    _check_static(outputs, "adaptive pooling to sizes")
+    bounds = [_bounds(g, size, out) for size, out in zip(x.sizes[x.rank - n:], outputs)]
     sizes = (*lead, *outputs, *(longest for _, _, longest in bounds))
     exists, indices = None, []
     for d, (first, behind, _) in enumerate(bounds):
@@ -106,7 +106,7 @@ def _adaptive_avg_backward(g: Graph, grad: Value, x: Value, n: int) -> Value:
     kernel = divided(inputs, outputs)
     if kernel is not None and math.prod(kernel) <= 64:
         return _avg_pool_backward(g, grad, x, window_of(x, n, kernel, kernel, 0), True, None)
-    _static(inputs + outputs, "backward of adaptive pooling")
+    _check_static(inputs + outputs, "backward of adaptive pooling of sizes")
     share = g.realize(g.cast(grad, opmath(grad.dtype)) / _window_counts(g, inputs, outputs, opmath(grad.dtype)))
     rows = [_covering(g, x, x.rank - n + d, size, out) for d, (size, out) in enumerate(zip(inputs, outputs))]
     total = g.constant(0.0, share.dtype, x.sizes)
@@ -134,6 +134,9 @@ def _adaptive_max(g: Graph, x: Value, outputs) -> tuple[Value, Value]:
     lead, inputs = x.sizes[:x.rank - n], x.sizes[x.rank - n:]
     if 0 in x.sizes or 0 in outputs:
         return g.constant(0, x.dtype, (*lead, *outputs)), g.constant(0, "i64", (*lead, *outputs))
+    if all(out == 1 for out in outputs):
+        x, dims = g.realize(x), list(range(x.rank - n, x.rank))
+        return g.reduce("max", x, dims, True), g.reduce("argmax", x, dims, True)
     kernel = divided(inputs, outputs)
     if kernel is not None:
         return _max_pool(g, x, window_of(x, n, kernel, kernel, 0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..index_expr import IndexExpr
+from ..index_expr import IndexExpr, exact_div, floordiv
 from ..registry import dtype_name, lowering
 from ..values import Graph, Unsupported, Value
 
@@ -147,9 +147,12 @@ def _arange_length(start, end, step, is_float: bool):
         return max(0, math.ceil((end - start) / step))
     if all(isinstance(b, int) for b in (start, end, step)):
         return max(0, -((start - end) // step))
-    if step != 1:
-        raise Unsupported("arange with symbolic bounds and a step")
-    return end - start
+    length = exact_div(end - start, step)
+    if length is not None:
+        return length
+    if not isinstance(step, int):
+        raise Unsupported(f"arange from {start} to {end} by {step}: a step that is symbolic and does not divide the distance")
+    return floordiv(end - start + (step - 1), step) if step > 0 else floordiv(start - end - (step + 1), -step)
 
 
 @lowering(aten.eye.default, aten.eye.m)

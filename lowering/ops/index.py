@@ -44,7 +44,7 @@ def index_select(g: Graph, x: Value, dim: int, index: Value) -> Value:
 
 @lowering(aten.take.default)
 def take(g: Graph, x: Value, index: Value) -> Value:
-    return g.gather(x.reshape([x.numel]), [(0, index)], index.sizes, [None])
+    return g.gather(x.reshape([x.numel]), [(0, g.from_end(index, x.numel))], index.sizes, [None])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +61,8 @@ class Indexed:
     position: tuple[int | None, ...]
 
 
-def indexed_dims(x: Value, indices) -> Indexed:
-    """Where the dims of x[indices] come from, by numpy's rules; None stands for a whole dim.
+def indexed_dims(g: Graph, x: Value, indices) -> Indexed:
+    """Where the dims of x[indices] come from, by numpy's rules; None stands for a whole dim, negative indices count from the end.
 
     Raises:
         Unsupported: a boolean mask, whose count depends on data.
@@ -79,7 +79,7 @@ def indexed_dims(x: Value, indices) -> Indexed:
     before, after = kept[:place], kept[place:]
     sizes = (*(x.sizes[d] for d in before), *shared, *(x.sizes[d] for d in after))
     where = {d: k for k, d in enumerate(before)} | {d: len(before) + len(shared) + k for k, d in enumerate(after)}
-    lifted = tuple((d, i.reshape([*i.sizes, *[1] * len(after)])) for d, i in chosen)
+    lifted = tuple((d, g.from_end(i.reshape([*i.sizes, *[1] * len(after)]), x.sizes[d])) for d, i in chosen)
     return Indexed(sizes, lifted, tuple(where.get(d) for d in range(x.rank)))
 
 
@@ -87,13 +87,13 @@ def indexed_dims(x: Value, indices) -> Indexed:
 def index(g: Graph, x: Value, indices) -> Value:
     if all(i is None for i in indices):
         return x
-    found = indexed_dims(x, indices)
+    found = indexed_dims(g, x, indices)
     return g.gather(x, found.indices, found.sizes, found.position)
 
 
 @lowering(aten._unsafe_masked_index.default)
 def unsafe_masked_index(g: Graph, x: Value, mask: Value, indices, fill) -> Value:
-    found = indexed_dims(x, indices)
+    found = indexed_dims(g, x, indices)
     taken = g.gather(x, found.indices, found.sizes, found.position, guard=mask)
     return taken.where(mask, fill)
 

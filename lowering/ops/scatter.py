@@ -146,7 +146,7 @@ def _index_filled(g: Graph, x: Value, dim: int, index: Value, value: Value) -> V
     count = ranked(index).sizes[0]
     dim %= target.rank
     sizes = (*target.sizes[:dim], count, *target.sizes[dim + 1:])
-    return _index_write(g, target, dim, index, value.expand(sizes), "set").reshape(x.sizes)
+    return _index_write(g, target, dim, g.from_end(index, target.sizes[dim]), value.expand(sizes), "set").reshape(x.sizes)
 
 
 @lowering(aten.index_fill.int_Scalar)
@@ -178,7 +178,7 @@ def index_put(g: Graph, x: Value, indices, values: Value, accumulate: bool = Fal
         return _masked_put(g, x, chosen[0], values, accumulate)
     if not chosen:
         return x + values if accumulate else values.expand(x.sizes)
-    found = indexed_dims(x, indices)
+    found = indexed_dims(g, x, indices)
     base = copied(g, x)
     strides = [0] * len(found.sizes)
     for d, place in enumerate(found.position):
@@ -202,7 +202,7 @@ def put(g: Graph, x: Value, index: Value, source: Value, accumulate: bool = Fals
     if index.numel == 0:
         return x
     base = copied(g, x)
-    index = index.reshape([index.numel])
+    index = g.from_end(index.reshape([index.numel]), x.numel)
     g.scatter(base.expr.buffer, 0, [0], [(index, x.numel, 1)], source.reshape([source.numel]), "add" if accumulate else "set")
     return base
 

@@ -86,5 +86,32 @@ def test_index_out_of_range_is_an_index_error():
     table = torch.randn(4, 3)
     look_up = compiled(lambda index: torch.nn.functional.embedding(index, table) * 2)
     torch.testing.assert_close(look_up(torch.tensor([0, 3])), table[[0, 3]] * 2)
-    with pytest.raises(IndexError):
-        look_up(torch.tensor([0, 4]))
+    for outside in (4, -1, 2**40):
+        with pytest.raises(IndexError):
+            look_up(torch.tensor([0, outside]))
+
+
+TABLE, SHORT_TABLE = torch.arange(12.0).view(4, 3), torch.arange(6.0).view(2, 3)
+# name: (program, index that every dim has, indices of which one is outside)
+INDEXED = {
+    "gather": (lambda i: TABLE.gather(1, i[None].expand(4, -1)) * 2, [2, 0], [[-1], [3]]),
+    "index_select": (lambda i: TABLE.index_select(0, i) * 2, [3, 0], [[-1], [4]]),
+    "index": (lambda i: TABLE[i] * 2, [-4, 3], [[-5], [4]]),
+    "columns": (lambda i: TABLE[:, i] * 2, [-3, 2], [[-4], [3]]),
+    "one index for two tables": (lambda i: TABLE[i] + SHORT_TABLE[i], [-1, -2, 0, 1], [[2], [-3]]),
+    "from the end and not": (lambda i: TABLE[i] + TABLE.index_select(0, i), [0, 3], [[-1], [4]]),
+    "index_put": (lambda i: TABLE.index_put((i,), torch.tensor(5.0)) * 2, [-1, 0], [[-5], [4]]),
+    "scatter": (lambda i: TABLE.scatter(1, i[None].expand(4, -1), 9.0) * 2, [2, 0], [[-1], [3]]),
+    "index_fill": (lambda i: TABLE.index_fill(0, i, 7.0) * 2, [-1, 0], [[-5], [4]]),
+}
+
+
+@pytest.mark.parametrize(("program", "inside", "outside"), INDEXED.values(), ids=INDEXED)
+def test_negative_indices_count_from_the_end_where_they_do_in_eager(program, inside, outside):
+    indexed = compiled(program)
+    torch.testing.assert_close(indexed(torch.tensor(inside)), program(torch.tensor(inside)))
+    for index in outside:
+        with pytest.raises((IndexError, RuntimeError)):
+            program(torch.tensor(index))
+        with pytest.raises(IndexError):
+            indexed(torch.tensor(index))

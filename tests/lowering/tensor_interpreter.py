@@ -100,13 +100,11 @@ class TensorInterpreter:
         values = flat[torch.where(inside, positions, 0)]
         return torch.where(inside, values, torch.zeros((), dtype=flat.dtype))
 
-    def _wrapped(self, index, size, guard) -> torch.Tensor:
-        size = self.number(size)
-        wrapped = torch.where(index < 0, index + size, index)
-        bad = (wrapped < 0) | (wrapped >= size)
+    def _checked(self, index, size, guard) -> torch.Tensor:
+        bad = (index < 0) | (index >= self.number(size))
         if bool((bad if guard is None else bad & guard).any()):
             raise IndexError("index out of range")
-        return torch.where(bad, 0, wrapped)
+        return torch.where(bad, 0, index)
 
     def evaluate(self, root, domain) -> torch.Tensor:
         """The values of an expression over `domain`."""
@@ -127,11 +125,13 @@ class TensorInterpreter:
         if isinstance(expr, Gather):
             positions = self._positions(expr.offset, expr.strides, domain)
             for index, size, stride in expr.indices:
-                positions = positions + self._wrapped(memo[id(index)].expand(domain), size, guard) * self.number(stride)
+                positions = positions + self._checked(memo[id(index)].expand(domain), size, guard) * self.number(stride)
             return self._take(expr.buffer, positions, guard)
         args = [memo[id(a)] for a in expr.args]
         if expr.name == "cast":
             return args[0].to(TORCH_DTYPES[expr.dtype])
+        if expr.name == "from_end":
+            return torch.where(args[0] < 0, args[0] + self.number(expr.attrs[0]), args[0])
         if expr.name not in POINTWISE:
             raise NotImplementedError(f"pointwise operator {expr.name}")
         kinds = {a.dtype for a in (args[1:] if expr.name == "where" else args)}
@@ -177,7 +177,7 @@ class TensorInterpreter:
         values = self.evaluate(s.expr, domain)
         positions = self._positions(s.target.offset, s.target.strides, domain)
         for index, size, stride in s.indices:
-            positions = positions + self._wrapped(self.evaluate(index, domain), size, None) * self.number(stride)
+            positions = positions + self._checked(self.evaluate(index, domain), size, None) * self.number(stride)
         flat = self._flat(s.target.buffer)
         assert values.dtype == flat.dtype, f"{values.dtype} scattered to {s.target.buffer}"
         for position, value in zip(positions.flatten().tolist(), values.flatten()):

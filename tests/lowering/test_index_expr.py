@@ -48,6 +48,7 @@ def test_exact_div_divides_only_what_divides(a, b, expected):
 def test_atoms_fold_where_the_result_is_known():
     assert floordiv(s * 8, 8) == s and mod(s * 8, 8) == 0 and minimum(s, s) == s and maximum(3, 5) == 5
     assert symbols_of(floordiv(s + 1, t)) == {"s", "t"}
+    assert floordiv(s * t + s - 1, s) == t and floordiv(-s - 1, -2) == floordiv(s + 1, 2)
     assert substitute(floordiv(s, 4) * 4, {"s": 11}) == 8
 
 
