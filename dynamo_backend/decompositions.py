@@ -81,6 +81,14 @@ def _loss_of_linear(x, weight, bias, target, class_weight, acc_dtype, **options)
     return F.cross_entropy(F.linear(*wide[:3]), target, wide[3], **options).to(x.dtype)
 
 
+def logspace(start, end, steps, base=10.0, *, dtype=None, **options):
+    """Powers in float64. Those of an integer dtype stay in eager: it truncates libm's, and one unit less is another integer."""
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    if not dtype.is_floating_point:
+        return NotImplemented
+    return torch.pow(base, torch.linspace(start, end, steps, dtype=torch.float64)).to(dtype)
+
+
 def _chunked_losses() -> dict[torch._ops.OpOverload, Callable]:
     """Operators that torch's Python registers when it is imported, from 2.13 on."""
     try:
@@ -98,5 +106,6 @@ OWN_DECOMPOSITIONS = {
     aten._transformer_encoder_layer_fwd.default: transformer_encoder_layer,
     aten.max_unpool2d.default: max_unpool2d,
     aten._trilinear.default: trilinear,
+    **{getattr(aten.logspace, overload): logspace for overload in ("default", "Tensor_Tensor", "Tensor_Scalar", "Scalar_Tensor")},
     **_chunked_losses(),
 }

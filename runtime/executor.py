@@ -67,8 +67,8 @@ class Executor:
         built: the result of `build(source)`.
         source: the manifest.
         threads: number of threads; None follows torch.get_num_threads() call by call.
-        check_inputs: copy an input whose strides are not the manifest's before the call (and back after it, where the
-            partition mutates it). For inputs that come out of eager nodes, whose strides are a guess.
+        check_inputs: copy an input whose strides or dtype are not the manifest's before the call (and back after it, where the
+            partition mutates it). For inputs that come out of eager nodes, whose fake tensors are a guess.
         constants: tensors bound to inputs for good, by index. They are no arguments then, and must keep their storage. What
             the partition derives from them alone is computed here, once (`accel_prepare`).
 
@@ -90,7 +90,7 @@ class Executor:
     ):
         self.source = source
         self.built = built
-        self.constants = {index: _restride(tensor, tuple(tensor.shape), source.inputs[index].strides) for index, tensor in (constants or {}).items()}
+        self.constants = {index: _restride(tensor, tuple(tensor.shape), source.inputs[index].strides, tensor.dtype) for index, tensor in (constants or {}).items()}
         self._runtimes = shared_runtimes(source.max_contexts)
         self._prepared = self._prepare(threads) if source.prepared_bytes else None
         addresses = {index: tensor.data_ptr() for index, tensor in self.constants.items()}
@@ -189,7 +189,8 @@ def _argument_lines(source: PartitionSource, check_inputs: bool, constants: Mapp
         for index in free:
             tensor = source.inputs[index]
             lines.append(f"_given{index} = _i{index}")
-            lines.append(f"if _i{index}.stride() != {_tuple(tensor.strides)}: _i{index} = _restride(_i{index}, {_shape(tensor)})")
+            is_other = f"_i{index}.stride() != {_tuple(tensor.strides)} or _i{index}.dtype is not _dtype_{tensor.dtype}"
+            lines.append(f"if {is_other}: _i{index} = _restride(_i{index}, {_shape(tensor)}, _dtype_{tensor.dtype})")
     return lines
 
 
@@ -215,11 +216,12 @@ def _tuple(values: tuple[int | str, ...]) -> str:
     return f"({', '.join(map(str, values))},)" if values else "()"
 
 
-def _restride(tensor: Tensor, sizes: tuple[int, ...], strides: tuple[int, ...]) -> Tensor:
-    """`tensor` itself if its strides agree wherever they matter, else a copy with `strides`."""
-    if all(size <= 1 or have == want for size, have, want in zip(sizes, tensor.stride(), strides)) or tensor.numel() == 0:
+def _restride(tensor: Tensor, sizes: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """`tensor` itself if its dtype and its strides agree wherever they matter, else a copy with these."""
+    is_strided = all(size <= 1 or have == want for size, have, want in zip(sizes, tensor.stride(), strides)) or tensor.numel() == 0
+    if is_strided and tensor.dtype == dtype:
         return tensor
-    return torch.empty_strided(sizes, strides, dtype=tensor.dtype).copy_(tensor.detach())
+    return torch.empty_strided(sizes, strides, dtype=dtype).copy_(tensor.detach())
 
 
 def _raise_status(status: int) -> None:

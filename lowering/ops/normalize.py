@@ -212,7 +212,8 @@ def _normalize_batch(g: Graph, x: Value, weight, bias, eps: float) -> tuple[Valu
 
 
 def _moved_statistics(g: Graph, x: Value, running: Value, current: Value, momentum: float) -> Value:
-    return g.cast(_wide(g, running) * (1.0 - momentum) + current * momentum, running.dtype)
+    """The running statistics after this batch; of half types in f32, as AOTAutograd's graph has them, which rounds them itself."""
+    return _wide(g, running) * (1.0 - momentum) + g.cast(current, opmath(running.dtype)) * momentum
 
 
 def _unbiased(g: Graph, x: Value, variance: Value) -> Value:

@@ -69,3 +69,21 @@ def test_as_strided_outside_of_its_tensor_stays_in_eager():
     explained = accel.explain(function)(x).to_dict()
     assert ["reaches storage outside" in fallback["reason"] for graph in explained["graphs"] for fallback in graph["fallbacks"]] == [True]
     torch.testing.assert_close(torch.compile(function, backend="accel")(x), function(x))
+
+
+def test_logspace_of_integers_is_eagers():
+    def function(x):
+        return torch.logspace(1, 4, 4, 5.0, dtype=torch.int64) + x
+
+    torch.testing.assert_close(torch.compile(function, backend="accel")(torch.ones(4)), function(torch.ones(4)))
+    check(lambda x: torch.logspace(1, 4, 4, 5.0) + x, torch.ones(4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_running_statistics_of_half_types_are_moved(dtype):
+    tensors = [torch.randn(5, 5, 5).to(dtype), *(torch.rand(5).to(dtype) for _ in range(2))]
+    moved = []
+    for run in (F.batch_norm, torch.compile(F.batch_norm, backend="accel", options={"strict": True})):
+        given = [t.clone() for t in tensors]
+        moved.append((run(*given, training=True, momentum=0.5), *given[1:]))
+    torch.testing.assert_close(moved[1], moved[0], rtol=2e-2, atol=2e-2)

@@ -151,6 +151,14 @@ def test_check_inputs_copies_other_strides(make_source, is_mutated):
         assert out.tolist() == (values + 1).tolist()
 
 
+def test_check_inputs_converts_another_dtype(make_source):
+    outputs = (GRID,)
+    text = HEAD + "for (int i = 0; i < 6; i++) ((float *)b[1])[i] = ((float *)b[0])[i] + 1; return 0; }"
+    call = executor_of(make_source(text, inputs=(GRID,), outputs=outputs), check_inputs=True)
+    values = torch.arange(6.0).reshape(2, 3)
+    assert call(values.half())[0].tolist() == (values + 1).tolist()
+
+
 def test_check_inputs_passes_strides_that_do_not_matter(make_source):
     one_row = ("f32", (1, 3), (3, 1))
     call = executor_of(make_source(NOTHING, inputs=(one_row,), outputs=(TensorArg("out", *one_row, view_of=("input", 0)),)), check_inputs=True)
