@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from ..index_expr import Dim
 from ..registry import lowering
 from ..values import Graph, Unsupported, Value
 from .index import binary_search
-from .reduce import opmath, reduce_over
+from .join import copied
+from .reduce import norm_over, opmath, reduce_over
 from .scatter import zeros
 
 aten = torch.ops.aten
@@ -38,7 +41,23 @@ def embedding_dense_backward(g: Graph, grad: Value, indices: Value, num_weights,
     return g.cast(base, grad.dtype)
 
 
+@lowering(aten.embedding_renorm.default)
+def embedding_renorm(g: Graph, weight: Value, indices: Value, max_norm: float, norm_type: float) -> Value:
+    """Rows that are looked up and longer than max_norm, shortened; every copy of an index writes the same row."""
+    base = copied(g, weight)
+    indices = g.realize(indices).reshape([-1, 1])
+    if indices.numel == 0:
+        return base
+    rows = g.realize(g.cast(embedding(g, weight, indices.squeeze([1])), opmath(weight.dtype)))
+    length = g.realize(norm_over(g, rows, float(norm_type), [1], True))
+    shortened = rows * (float(max_norm) / (length + _RENORM_EPS))
+    g.scatter(base.expr.buffer, 0, [0, 1], [(indices, *weight.sizes)], g.cast(shortened.where(length > float(max_norm), rows), weight.dtype), "set")
+    return base
+
+
+_RENORM_EPS = 1e-7  # of eager's kernel
 _SUM, _MEAN, _MAX = 0, 1, 2
+_NOWHERE = 2**62  # above every position
 
 
 def _bags(g: Graph, indices: Value, offsets: Value) -> Value:
@@ -47,13 +66,13 @@ def _bags(g: Graph, indices: Value, offsets: Value) -> Value:
     return g.realize(binary_search(g, g.cast(offsets, "i64"), position, True) - 1)
 
 
-def _bag_results(g: Graph, weight: Value, indices: Value, offsets: Value, mode: int, per_sample_weights: Value | None, include_last_offset: bool, padding_idx: int) -> tuple[Value, Value, Value]:
-    """(rows per bag, bag of every index, indices that count per bag)."""
-    if mode == _MAX:
-        raise Unsupported("embedding_bag with mode max")
+def _bag_results(g: Graph, weight: Value, indices: Value, offsets: Value, mode: int, per_sample_weights: Value | None, include_last_offset: bool, padding_idx: int) -> tuple[Value, ...]:
+    """(rows per bag, bag of every index, indices that count per bag); of maxima also where they come from."""
     width, n_bags = weight.sizes[1], offsets.sizes[0] - int(include_last_offset)
     indices = g.realize(g.cast(indices, "i64"))
     bags = _bags(g, indices, offsets)
+    if mode == _MAX:
+        return _bag_maxima(g, weight, indices, bags, n_bags, padding_idx)
     rows = g.cast(embedding(g, weight, indices), opmath(weight.dtype))
     if per_sample_weights is not None:
         rows = rows * g.cast(per_sample_weights, rows.dtype).unsqueeze(-1)
@@ -70,37 +89,64 @@ def _bag_results(g: Graph, weight: Value, indices: Value, offsets: Value, mode: 
     return g.cast(base, weight.dtype), bags, count
 
 
-def _with_auxiliaries(g: Graph, indices: Value, offsets: Value, mode: int, padding_idx: int, results, n_sizes: Dim, n_bags: Dim):
+def _bag_maxima(g: Graph, weight: Value, indices: Value, bags: Value, n_bags: Dim, padding_idx: int) -> tuple[Value, Value, Value, Value]:
+    """(largest row per bag, bag of every index, indices that count per bag, the index that each largest element comes from)."""
+    width = weight.sizes[1]
+    sizes, lifted = (*indices.sizes, width), bags.unsqueeze(-1)
+    if padding_idx >= 0:  # padding goes to a bag more
+        lifted = g.realize(g.constant(n_bags, "i64").where(indices.equals(padding_idx).unsqueeze(-1), lifted))
+    rows = g.realize(embedding(g, weight, indices))
+    most, first = (copied(g, g.constant(value, dtype, (n_bags + 1, width))) for value, dtype in ((-math.inf, weight.dtype), (_NOWHERE, "i64")))
+    count = zeros(g, "i64", (n_bags + 1,))
+    g.scatter(most.expr.buffer, 0, [0, 1], [(lifted, n_bags + 1, width)], rows, "max")
+    largest = g.gather(most, [(0, lifted)], sizes, [None, 1])
+    position = g.constant(_NOWHERE, "i64").where(~rows.equals(largest), g.index(sizes, 0))
+    g.scatter(first.expr.buffer, 0, [0, 1], [(lifted, n_bags + 1, width)], position, "min")
+    g.scatter(count.expr.buffer, 0, [0], [(lifted.squeeze([1]), n_bags + 1, 1)], g.constant(1, "i64", indices.sizes), "add")
+    most, first, count = (value.slice(0, 0, n_bags) for value in (most, first, count))
+    is_found = g.realize(first < g.constant(_NOWHERE, "i64"))
+    winner = g.gather(indices, [(0, first)], first.sizes, [None], guard=is_found)
+    return most.where(count.unsqueeze(-1) > 0, 0.0), bags, count, winner.where(is_found, 0)
+
+
+def _is_summed_fast(g: Graph, weight: Value, per_sample_weights: Value | None, padding_idx: int) -> bool:
+    """Whether eager sums bags without asking which bag an index is in."""
+    dense = [layout is not None and layout.strides[-1] == 1 for layout in (g.layout_of(v) for v in (weight, per_sample_weights) if v is not None)]
+    return padding_idx < 0 and weight.dtype in ("f32", "f16", "bf16") and all(dense)
+
+
+def _with_auxiliaries(g: Graph, indices: Value, mode: int, is_fast: bool, results, n_sizes: Dim, n_bags: Dim):
     """The four results as eager's CPU kernel gives them: a sum keeps no bag sizes, and on its fast path no bag of an index."""
-    out, bags, count = results
+    out, bags, count, *winner = results
+    dtype = indices.dtype
+    if mode == _MAX:
+        return out, g.cast(bags, dtype), g.cast(count, dtype), g.cast(winner[0], dtype)
     if mode == _SUM:
         count = g.constant(0, "i64", (n_bags,))
-        is_fast = padding_idx < 0 and out.dtype in ("f32", "f16", "bf16")
         bags = g.constant(0, "i64", (0,)) if is_fast else bags
     size = count if n_sizes == n_bags else g.constant(0, "i64", (n_sizes,))
-    dtype = indices.dtype
     return out, g.cast(bags, dtype), g.cast(size, dtype), g.cast(count, dtype)
 
 
-@lowering(aten._embedding_bag.default, note="modes sum and mean")
+@lowering(aten._embedding_bag.default)
 def embedding_bag(g: Graph, weight: Value, indices: Value, offsets: Value, scale_grad_by_freq: bool = False, mode: int = 0, sparse: bool = False, per_sample_weights: Value | None = None, include_last_offset: bool = False, padding_idx: int = -1):
     results = _bag_results(g, weight, indices, offsets, mode, per_sample_weights, include_last_offset, padding_idx)
     n_bags = offsets.sizes[0] - int(include_last_offset)
-    return _with_auxiliaries(g, indices, offsets, mode, padding_idx, results, n_bags, n_bags)
+    return _with_auxiliaries(g, indices, mode, _is_summed_fast(g, weight, per_sample_weights, padding_idx), results, n_bags, n_bags)
 
 
-@lowering(aten._embedding_bag_forward_only.default, note="modes sum and mean")
+@lowering(aten._embedding_bag_forward_only.default)
 def embedding_bag_forward_only(g: Graph, weight: Value, indices: Value, offsets: Value, scale_grad_by_freq: bool = False, mode: int = 0, sparse: bool = False, per_sample_weights: Value | None = None, include_last_offset: bool = False, padding_idx: int = -1):
     results = _bag_results(g, weight, indices, offsets, mode, per_sample_weights, include_last_offset, padding_idx)
     n_bags = offsets.sizes[0] - int(include_last_offset)
-    return _with_auxiliaries(g, indices, offsets, mode, padding_idx, results, offsets.sizes[0], n_bags)
+    return _with_auxiliaries(g, indices, mode, _is_summed_fast(g, weight, per_sample_weights, padding_idx), results, offsets.sizes[0], n_bags)
 
 
-@lowering(aten._embedding_bag_dense_backward.default, note="modes sum and mean")
+@lowering(aten._embedding_bag_dense_backward.default)
 def embedding_bag_dense_backward(g: Graph, grad: Value, indices: Value, offset2bag: Value, bag_size: Value, maximum_indices: Value, num_weights: Dim, scale_grad_by_freq: bool, mode: int, per_sample_weights: Value | None, padding_idx: int = -1) -> Value:
-    if mode == _MAX:
-        raise Unsupported("backward of embedding_bag with mode max")
     rows = g.cast(grad, opmath(grad.dtype))
+    if mode == _MAX:
+        return g.cast(_bag_maxima_backward(g, rows, bag_size, maximum_indices, num_weights), grad.dtype)
     if mode == _MEAN:
         rows = rows / g.cast(g.map("maximum", g.cast(bag_size, "i64"), g.constant(1, "i64")), rows.dtype).unsqueeze(-1)
     bags = g.realize(offset2bag).unsqueeze(-1)
@@ -108,6 +154,23 @@ def embedding_bag_dense_backward(g: Graph, grad: Value, indices: Value, offset2b
     if per_sample_weights is not None:
         shares = shares * g.cast(per_sample_weights, shares.dtype).unsqueeze(-1)
     return g.cast(embedding_dense_backward(g, shares, indices, num_weights, padding_idx, scale_grad_by_freq), grad.dtype)
+
+
+@lowering(aten._embedding_bag_backward.default)
+def embedding_bag_backward(g: Graph, grad: Value, indices: Value, offsets: Value, offset2bag: Value, bag_size: Value, maximum_indices: Value, num_weights: Dim, scale_grad_by_freq: bool, mode: int, sparse: bool, per_sample_weights: Value | None, padding_idx: int = -1) -> Value:
+    if sparse:
+        raise Unsupported("a sparse gradient: only strided tensors are compiled")
+    bags = _bags(g, g.realize(indices), offsets) if offset2bag.sizes == (0,) else offset2bag
+    return embedding_bag_dense_backward(g, grad, indices, bags, bag_size, maximum_indices, num_weights, scale_grad_by_freq, mode, per_sample_weights, padding_idx)
+
+
+def _bag_maxima_backward(g: Graph, rows: Value, bag_size: Value, maximum_indices: Value, num_weights: Dim) -> Value:
+    """Every element of a bag that is not empty goes to the row that it came from."""
+    base = zeros(g, rows.dtype, (num_weights, rows.sizes[1]))
+    if rows.numel != 0:
+        kept = rows.where((bag_size > 0).unsqueeze(-1), 0.0)
+        g.scatter(base.expr.buffer, 0, [0, 1], [(maximum_indices, num_weights, rows.sizes[1])], kept, "add")
+    return base
 
 
 @lowering(aten._embedding_bag_per_sample_weights_backward.default)

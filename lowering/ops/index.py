@@ -146,3 +146,13 @@ def bucketize(g: Graph, value: Value, boundaries: Value, *, out_int32: bool = Fa
 @lowering(aten.bucketize.Scalar)
 def bucketize_scalar(g: Graph, value, boundaries: Value, *, out_int32: bool = False, right: bool = False) -> Value:
     return _searched(g, boundaries, g.constant(value, boundaries.dtype), out_int32, right, None, None)
+
+
+@lowering(aten.repeat_interleave.Tensor, note="where output_size is given; else the size depends on data")
+def repeat_interleave(g: Graph, repeats: Value, *, output_size: Dim | None = None) -> Value:
+    if output_size is None:
+        raise Unsupported("data-dependent shape: the number of repeats is known only when the graph runs")
+    if repeats.sizes[0] == 0:
+        return g.constant(0, repeats.dtype, (output_size,))
+    (ends,) = g.scan("sum", g.cast(repeats, "i64"), 0)
+    return g.cast(binary_search(g, ends, g.index((output_size,), 0), True), repeats.dtype)

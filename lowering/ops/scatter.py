@@ -215,3 +215,17 @@ def masked_scatter(g: Graph, x: Value, mask: Value, source: Value) -> Value:
     taken = g.gather(source.reshape([source.numel]), [(0, count - 1)], flags.sizes, [None], guard=flags)
     return taken.reshape(sizes).where(mask, x.expand(sizes))
 
+
+@lowering(aten.nonzero_static.default)
+def nonzero_static(g: Graph, x: Value, *, size: Dim, fill_value: int = -1) -> Value:
+    """Every non-zero element writes its coordinates to the row of its rank; zeros and what comes too late write to one row more."""
+    if x.rank == 0 or x.numel == 0:
+        return g.constant(fill_value, "i64", (size, x.rank))
+    flags = g.realize(x.differs(0) if x.dtype != "bool" else x)
+    (count,) = g.scan("sum", g.cast(flags.reshape([-1]), "i64"), 0)
+    place = g.map("minimum", count - 1, g.constant(size, "i64")).reshape(x.sizes)
+    row = g.realize(place.where(flags, g.constant(size, "i64")))
+    base = copied(g, g.constant(fill_value, "i64", (size + 1, x.rank)))
+    for dim in range(x.rank):
+        g.scatter(base.expr.buffer, dim, [0] * x.rank, [(row, size + 1, x.rank)], g.index(x.sizes, dim), "set")
+    return base.slice(0, 0, size)

@@ -1,4 +1,4 @@
-"""Order along a dim: sort, topk, kthvalue, median, nanmedian.
+"""Order along a dim: sort, topk, kthvalue, median, nanmedian, mode.
 
 Elements become 64-bit keys that sort as the elements do, with the position in the low half where it fits, so that equal elements
 keep their order and NaN comes last. Where eager's order of equals is not defined (topk, an unstable sort), types in which
@@ -93,16 +93,22 @@ def _refuse_ties(x: Value, what: str) -> None:
         raise Unsupported(f"{what} of dtype {x.dtype}: which of equal elements comes first is eager's choice")
 
 
+def _refuse_unstable(x: Value) -> None:
+    """Eager sorts narrow types stably whatever it is asked for: its unstable vector sort is for types of 32 and 64 bits."""
+    if x.dtype in ("i64", "i32"):
+        _refuse_ties(x, "an unstable sort")
+
+
 @lowering(aten.sort.default)
 def sort(g: Graph, x: Value, dim: int = -1, descending: bool = False) -> tuple[Value, Value]:
-    _refuse_ties(x, "an unstable sort")
+    _refuse_unstable(x)
     return _sorted(g, x, dim, descending)
 
 
 @lowering(aten.sort.stable)
 def sort_stable(g: Graph, x: Value, *, stable: bool | None = False, dim: int = -1, descending: bool = False) -> tuple[Value, Value]:
     if not stable:
-        _refuse_ties(x, "an unstable sort")
+        _refuse_unstable(x)
     return _sorted(g, x, dim, descending)
 
 
@@ -186,3 +192,33 @@ def median_dim(g: Graph, x: Value, dim: int, keepdim: bool = False) -> tuple[Val
 @lowering(aten.nanmedian.dim)
 def nanmedian_dim(g: Graph, x: Value, dim: int, keepdim: bool = False) -> tuple[Value, Value]:
     return _median_dim(g, x, dim, keepdim, True)
+
+
+_INSERTION_SORTED = 16  # libstdc++ sorts so few elements by insertion, which is stable
+
+
+@lowering(aten.mode.default)
+def mode(g: Graph, x: Value, dim: int = -1, keepdim: bool = False) -> tuple[Value, Value]:
+    """The smallest of the commonest values, and where its last copy lies."""
+    if x.rank == 0:
+        return x, g.constant(0, "i64")
+    x, dim = g.realize(x), dim % x.rank
+    if _length(x, dim) > _INSERTION_SORTED:
+        _refuse_ties(x, "the position of a mode")
+    positions = g.realize(sorted_positions(g, x, dim, False))
+    ordered = g.realize(_taken(g, x, dim, positions)[0].permute([*(d for d in range(x.rank) if d != dim), dim]))
+    place = g.realize(g.reduce("argmax", _run_lengths(g, ordered), [x.rank - 1], True))
+    taken = g.gather(positions, [(x.rank - 1, place)], place.sizes, [*range(x.rank - 1), None])
+    return _one_taken(g, x, dim, taken, keepdim)
+
+
+def _run_lengths(g: Graph, ordered: Value) -> Value:
+    """How many equal elements end at every place of a sorted last dim; no NaN equals another."""
+    place = g.index(ordered.sizes, -1)
+    length = ordered.sizes[-1]
+    if length == 1:
+        return g.constant(1, "i64", ordered.sizes)
+    before = g.gather(ordered, [(ordered.rank - 1, g.map("maximum", place - 1, g.constant(0, "i64")))], ordered.sizes, [*range(ordered.rank - 1), None])
+    is_first = place.equals(0) | ordered.differs(before)
+    begin, _ = g.scan("max", g.realize(place.where(is_first, 0)), ordered.rank - 1, n_outputs=2)
+    return g.realize(place - begin + 1)

@@ -21,7 +21,7 @@ REDUCTIONS = """sum nansum prod mean amax amin argmax argmin any all var var_mea
     cummin logcumsumexp"""
 NORMS = "softmax log_softmax nn.functional.layer_norm nn.functional.group_norm nn.functional.batch_norm nn.functional.instance_norm nn.functional.rms_norm nn.functional.normalize"
 INDEXING = """gather take index_select index_add index_copy index_fill index_reduce index_put scatter scatter_add scatter_reduce put masked_scatter searchsorted bucketize
-    nn.functional.embedding nn.functional.embedding_bag _unsafe_masked_index _unsafe_masked_index_put_accumulate __getitem__"""
+    nn.functional.embedding nn.functional.embedding_bag _unsafe_masked_index _unsafe_masked_index_put_accumulate __getitem__ nonzero_static repeat_interleave histc histogram histogramdd _segment_reduce"""
 WINDOWS = """nn.functional.max_pool1d nn.functional.max_pool2d nn.functional.max_pool3d nn.functional.avg_pool1d nn.functional.avg_pool2d nn.functional.avg_pool3d
     nn.functional.adaptive_avg_pool2d nn.functional.adaptive_avg_pool3d nn.functional.adaptive_max_pool2d nn.functional.max_unpool2d nn.functional.unfold
     nn.functional.pad nn.functional.interpolate nn.functional.grid_sample"""
