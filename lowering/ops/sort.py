@@ -93,22 +93,16 @@ def _refuse_ties(x: Value, what: str) -> None:
         raise Unsupported(f"{what} of dtype {x.dtype}: which of equal elements comes first is eager's choice")
 
 
-def _refuse_unstable(x: Value) -> None:
-    """Eager sorts narrow types stably whatever it is asked for: its unstable vector sort is for types of 32 and 64 bits."""
-    if x.dtype in ("i64", "i32"):
-        _refuse_ties(x, "an unstable sort")
-
-
 @lowering(aten.sort.default)
 def sort(g: Graph, x: Value, dim: int = -1, descending: bool = False) -> tuple[Value, Value]:
-    _refuse_unstable(x)
+    _refuse_ties(x, "an unstable sort")
     return _sorted(g, x, dim, descending)
 
 
 @lowering(aten.sort.stable)
 def sort_stable(g: Graph, x: Value, *, stable: bool | None = False, dim: int = -1, descending: bool = False) -> tuple[Value, Value]:
     if not stable:
-        _refuse_unstable(x)
+        _refuse_ties(x, "an unstable sort")
     return _sorted(g, x, dim, descending)
 
 
@@ -197,7 +191,7 @@ def nanmedian_dim(g: Graph, x: Value, dim: int, keepdim: bool = False) -> tuple[
 _INSERTION_SORTED = 16  # libstdc++ sorts so few elements by insertion, which is stable
 
 
-@lowering(aten.mode.default)
+@lowering(aten.mode.default, note="NaN comes last; eager's order of them depends on where they lie")
 def mode(g: Graph, x: Value, dim: int = -1, keepdim: bool = False) -> tuple[Value, Value]:
     """The smallest of the commonest values, and where its last copy lies."""
     if x.rank == 0:
