@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from ..index_expr import Dim, floordiv, minimum, mod, product
-from ..kernel_writer import KernelWriter, Sink
+from ..kernel_writer import KernelWriter, Scratch, Sink
 from ..select import wrap
 from ..tensor_ir import Buffer, Const, Op, walk
 from ..values import EXPENSIVE
@@ -44,7 +44,7 @@ class Panels:
     Where `is_padded`, the last panel may be read whole.
     """
 
-    buffer: Buffer
+    buffer: Buffer | Scratch
     offset: Dim
     panel: Dim
     is_padded: bool
@@ -59,6 +59,7 @@ class Contraction:
         column_dim: the dim of the domain that the lanes run along.
         a_panel: elements between A's panels where A is packed, too: panels of as many rows as a register tile, side by side for every k.
         a_stays_near: all of A fits the second level, so that jobs step through A first and every panel of B is read once.
+        fill: writes what packs a panel of B into the private memory that `b` names: (batch indices, panel). Jobs are panels then.
     """
 
     a: Buffer
@@ -73,6 +74,7 @@ class Contraction:
     column_dim: int
     a_panel: Dim | None = None
     a_stays_near: bool = False
+    fill: Callable[[list[Dim], Dim], None] | None = None
 
 
 def decompose(w: KernelWriter, flat: Dim, sizes: tuple[Dim, ...]) -> list[Dim]:
@@ -178,20 +180,38 @@ class _PanelKernel:
         n_panels = floordiv(c.columns + (self.width - 1), self.width)
         n_blocks = floordiv(self.n_rows + (tile.row_block - 1), tile.row_block)
         n_batch = product(axis.size for axis in c.batch)
+        if c.fill is not None:
+            with w.loop("job", 0, n_batch * n_panels, parallel=True) as job:
+                batch, panel = decompose(w, job.index, (n_batch, n_panels))
+                self._begin(batch, panel)
+                c.fill(self.batch, panel)
+                with w.loop("block", 0, n_blocks) as block:
+                    self._block(block.index, n_blocks)
+            return
         with w.loop("job", 0, n_batch * n_blocks * n_panels, parallel=True) as job:
             if c.a_stays_near:
                 batch, panel, block = decompose(w, job.index, (n_batch, n_panels, n_blocks))
             else:
                 batch, block, panel = decompose(w, job.index, (n_batch, n_blocks, n_panels))
-            self.batch = decompose(w, batch, tuple(axis.size for axis in c.batch))
-            self.a_base = w.let(c.a_offset + sum(i * axis.a for i, axis in zip(self.batch, c.batch)))
-            self.b_base = w.let(c.b.offset + panel * c.b.panel + sum(i * axis.b for i, axis in zip(self.batch, c.batch)))
-            self.first_row = w.let(block * tile.row_block)
-            self.end_row = self.n_rows if n_blocks == 1 else w.let(minimum(self.first_row + tile.row_block, self.n_rows))
-            self.first_column = w.let(panel * self.width)
-            self._multiply()
-            if not self.is_direct:
-                self._finish(self.first_row, self.end_row)
+            self._begin(batch, panel)
+            self._block(block, n_blocks)
+
+    def _begin(self, batch: Dim, panel: Dim) -> None:
+        """Where the operands of a job are."""
+        w, c = self.w, self.c
+        self.batch = decompose(w, batch, tuple(axis.size for axis in c.batch))
+        self.a_base = w.let(c.a_offset + sum(i * axis.a for i, axis in zip(self.batch, c.batch)))
+        self.b_base = w.let(c.b.offset + panel * c.b.panel + sum(i * axis.b for i, axis in zip(self.batch, c.batch)))
+        self.first_column = w.let(panel * self.width)
+
+    def _block(self, block: Dim, n_blocks: Dim) -> None:
+        """One block of rows."""
+        w, rows = self.w, self.tile.row_block
+        self.first_row = w.let(block * rows)
+        self.end_row = self.n_rows if n_blocks == 1 else w.let(minimum(self.first_row + rows, self.n_rows))
+        self._multiply()
+        if not self.is_direct:
+            self._finish(self.first_row, self.end_row)
 
     def _multiply(self) -> None:
         """All row tiles of the job, for every block of k."""
@@ -334,7 +354,7 @@ class _PanelKernel:
 
     def _b(self, offset: Dim, v: int, masks) -> V:
         address = self.w.addr(self.c.b.buffer, offset + v * self.w.lanes)
-        memory = MEMORY_TYPE[self.c.b.buffer.dtype]
+        memory = self.c.b.buffer.memory_type if isinstance(self.c.b.buffer, Scratch) else MEMORY_TYPE[self.c.b.buffer.dtype]
         return self.w.op(f"vld.{memory}", address) if masks is None else self.w.op(f"vldq.{memory}", masks[v], address)
 
     def _load(self, index: Dim) -> V:

@@ -18,14 +18,16 @@ from ..vector_ir import REGISTER_TYPE
 from . import template
 from .contract import Axis, Contraction, Panels, contract
 from .dot import contract_dot
-from .pack import pack
-from .tile import Tile, choose_dot_tile, choose_tile, stays_near
+from .pack import pack, pack_panel, panel_elements
+from .tile import LEAST_JOBS, Tile, choose_dot_tile, choose_tile, stays_near
 
 __all__ = ["GemmParams", "accumulator_dtype"]
 
 # Rows up to which B is read where it is: by vectors along k, and by vectors along its contiguous columns.
 MOST_DOT_ROWS = 32
 MOST_DIRECT_ROWS = 16
+# Rows up to which a job that packs its own panel reads all of A for it without loss.
+MOST_ROWS_TO_PACK_IN_PLACE = 512
 # Columns from which on a copy of A, k by k, pays.
 LEAST_COLUMNS_TO_PACK_A = 64
 
@@ -136,6 +138,14 @@ def _write_panels(w: KernelWriter, p: _Matmul, statement: Template, sink: Sink, 
         panels = Panels(p.b.buffer, p.b.offset, width, False)
         contract(w, _contraction(p, statement, panels, [b for _, _, b, _ in p.batch], p.b_k, machine), tile, sink)
         return []
+    if _packs_in_place(p, width, dtype, machine):
+        contraction = _private_panels(w, p, statement, width, dtype, machine)
+        kernels = []
+        if _wants_row_panels(p):
+            contraction, kernel = _pack_rows(p, contraction, tile, machine.lanes, statement)
+            kernels.append(kernel)
+        contract(w, contraction, tile, sink)
+        return kernels
     batch = tuple((size, b) for size, _, b, _ in p.batch)
     # A batch that shares one B packs it once.
     packed_batch = tuple((1, 0) if stride == 0 else (size, stride) for size, stride in batch)
@@ -143,11 +153,41 @@ def _write_panels(w: KernelWriter, p: _Matmul, statement: Template, sink: Sink, 
     packed = pack(p.b, machine.lanes, width, packed_batch, ((p.depth, p.b_k),), (p.columns, p.b_column), dtype, name, statement.origins)
     strides = [0 if stride == 0 else packed_stride for (_, stride), packed_stride in zip(batch, packed.batch_strides)]
     contraction, kernels = _contraction(p, statement, packed.panels, strides, packed.k_strides[0], machine), [packed.kernel]
-    if p.a_k != 1 and not (isinstance(p.columns, int) and p.columns < LEAST_COLUMNS_TO_PACK_A):
+    if _wants_row_panels(p):
         contraction, kernel = _pack_rows(p, contraction, tile, machine.lanes, statement)
         kernels.append(kernel)
     contract(w, contraction, tile, sink)
     return kernels
+
+
+def _wants_row_panels(p: _Matmul) -> bool:
+    return p.a_k != 1 and not (isinstance(p.columns, int) and p.columns < LEAST_COLUMNS_TO_PACK_A)
+
+
+def _packs_in_place(p: _Matmul, width: int, dtype: str, machine: Machine) -> bool:
+    """Whether every job packs the panel that it needs: B is read once then and its panels never leave the near memory.
+
+    Not where panels are packed once for all calls, are shared by batches or by too many rows, or are too few for the contexts, nor
+    where columns are contiguous: a panel is too narrow a strip of such rows to read them well.
+    """
+    if p.b.buffer.kind == "const" or p.b_k != 1 or p.b_column == 1 or not isinstance(p.columns, int) or (isinstance(p.rows, int) and p.rows > MOST_ROWS_TO_PACK_IN_PLACE):
+        return False
+    sizes = [size for size, _, b, _ in p.batch if size != 1]
+    is_own = all(b != 0 for size, _, b, _ in p.batch if size != 1) and all(isinstance(size, int) for size in sizes)
+    fits = not isinstance(p.depth, int) or panel_elements(p.depth, width, machine.lanes) * DTYPE_BYTES[dtype] <= machine.l2_bytes // 2
+    return is_own and fits and product(sizes) * -(-p.columns // width) >= LEAST_JOBS
+
+
+def _private_panels(w: KernelWriter, p: _Matmul, statement: Template, width: int, dtype: str, machine: Machine) -> Contraction:
+    """The contraction whose jobs pack their panels."""
+    panels = w.scratch(REGISTER_TYPE[dtype], panel_elements(p.depth, width, machine.lanes))
+
+    def fill(batch: list[Dim], panel: Dim) -> None:
+        start = w.let(p.b.offset + sum((i * b for i, (_, _, b, _) in zip(batch, p.batch)), 0))
+        pack_panel(w, p.b, start, (p.depth, p.b_k), (p.columns, p.b_column), panels, width, panel)
+
+    contraction = _contraction(p, statement, Panels(panels, 0, 0, True), [0] * len(p.batch), width, machine)
+    return dataclasses.replace(contraction, fill=fill)
 
 
 def _pack_rows(p: _Matmul, contraction: Contraction, tile: Tile, lanes: int, statement: Template) -> tuple[Contraction, BoundKernel]:

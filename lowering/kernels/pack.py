@@ -10,12 +10,12 @@ import dataclasses
 from collections.abc import Callable
 
 from ..index_expr import Dim, floordiv, maximum, minimum, product
-from ..kernel_writer import BoundKernel, KernelWriter
+from ..kernel_writer import BoundKernel, KernelWriter, Scratch
 from ..tensor_ir import Buffer, Load
 from ..vector_ir import MEMORY_TYPE, REGISTER_TYPE, V
 from .contract import Panels, decompose
 
-__all__ = ["PackedOperand", "pack", "transpose"]
+__all__ = ["PackedOperand", "pack", "pack_panel", "panel_elements", "transpose"]
 
 # Panels that a job of the copying kernel fills side by side, so that it reads some hundred contiguous bytes per row of B.
 PANELS_PER_JOB = 4
@@ -64,8 +64,24 @@ def pack(source: Load, lanes: int, width: int, batch: tuple[tuple[Dim, Dim], ...
         batch_strides.insert(0, total)
         total = total * maximum(size, 1)
     buffer = Buffer(name, dtype, (total,), (1,))
-    writer = _PackKernel(source, lanes, width, batch, k, column, buffer, panel, tuple(batch_strides), tuple(k_strides))
+    writer = _PackKernel(KernelWriter(lanes), source, width, batch, k, column, buffer, panel, tuple(batch_strides), tuple(k_strides))
     return PackedOperand(Panels(buffer, 0, panel, True), tuple(batch_strides), tuple(k_strides), writer.write(n_run, origins))
+
+
+def panel_elements(depth: Dim, width: int, lanes: int) -> Dim:
+    """Elements of private memory that pack_panel needs for a panel of depth x width."""
+    return (depth if isinstance(depth, int) else depth + lanes) * width + lanes
+
+
+def pack_panel(w: KernelWriter, source: Load, start: Dim, k: tuple[Dim, Dim], column: tuple[Dim, Dim], target: Scratch, width: int, panel: Dim) -> None:
+    """Packs one panel into private memory, within another kernel; `start` is the offset of B, k and column are (size, stride)."""
+    writer = _PackKernel(w, source, width, (), (k,), column, target, 0, (), (width,))
+    depth = k[0]
+    if column[1] != 1 and k[1] == 1 and not (isinstance(depth, int) and depth < min(4, w.lanes)):
+        writer._transpose_run(start, 0, panel, depth)
+        return
+    with w.loop("k", 0, depth) as loop:
+        writer._copy_row(w.let(start + loop.index * k[1]), w.let(loop.index * width), panel, 1)
 
 
 def _contiguous_run(k: tuple[tuple[Dim, Dim], ...]) -> int:
@@ -79,8 +95,8 @@ def _contiguous_run(k: tuple[tuple[Dim, Dim], ...]) -> int:
 
 
 class _PackKernel:
-    def __init__(self, source: Load, lanes: int, width: int, batch, k, column, target: Buffer, panel: Dim, batch_strides, k_strides):
-        self.w = KernelWriter(lanes)
+    def __init__(self, w: KernelWriter, source: Load, width: int, batch, k, column, target: Buffer | Scratch, panel: Dim, batch_strides, k_strides):
+        self.w = w
         self.source, self.target = source, target
         self.width, self.batch, self.k = width, batch, k
         self.columns, self.column_stride = column
@@ -140,7 +156,8 @@ class _PackKernel:
         return w.op(f"vlds.{self.memory}", address, stride) if mask is None else w.op(f"vldsq.{self.memory}", mask, address, stride)
 
     def _store(self, index: Dim, value: V) -> None:
-        self.w.op(f"vst.{MEMORY_TYPE[self.target.dtype]}", self.w.addr(self.target, index, write=True), value)
+        memory = self.target.memory_type if isinstance(self.target, Scratch) else MEMORY_TYPE[self.target.dtype]
+        self.w.op(f"vst.{memory}", self.w.addr(self.target, index, write=True), value)
 
     # k contiguous: squares of lanes x lanes, transposed in registers; columns beyond the last repeat it.
 

@@ -53,11 +53,12 @@ def choose_tile(machine: Machine, register_type: str, rows: Dim, columns: Dim, d
     tile_rows, vectors = _best_shape(machine, regs, most_vectors, m, n, k)
     element_bytes = 4 * regs
     panel_columns = vectors * machine.lanes
-    # A panel streams from the second level at full speed (measured on AVX2: 48 KB panels beat 16 KB ones, whose partial sums are revisited).
-    k_block = max(64, machine.l2_bytes // 4 // (panel_columns * element_bytes))
-    by_scratch = machine.l1_bytes // 4 // (panel_columns * element_bytes)
-    by_level2 = machine.l2_bytes // 2 // (max(k, 1) * element_bytes)
-    most_rows = max(4 * tile_rows, min(by_scratch, by_level2))
+    # A panel streams from the second level at full speed; to revisit partial sums costs more (measured on AVX2 up to 200 KB a panel).
+    # One that a single tile reads goes by once, whatever its length.
+    k_block = max(64, machine.l2_bytes // 2 // (panel_columns * element_bytes))
+    k_block = max(k_block, k) if m <= 2 * tile_rows else k_block
+    # Rows of A stream from behind the second level without loss, as long as enough of them share a panel.
+    most_rows = max(4 * tile_rows, machine.l1_bytes // 2 // (panel_columns * element_bytes))
     n_panels = -(-n // panel_columns) * repeats
     blocks = max(-(-m // most_rows), min(-(-LEAST_JOBS // max(n_panels, 1)), -(-m // (2 * tile_rows))), 1)
     row_block = -(-(-(-m // blocks)) // tile_rows) * tile_rows
@@ -86,14 +87,19 @@ def _known(size: Dim) -> int:
 
 
 def _register_tiles(machine: Machine, regs: int, most_vectors: int, m: int):
-    """Shapes whose accumulators and operands leave a register free: compilers spill before the last one.
+    """Shapes whose accumulators and operands fit the registers.
 
-    Of the operands, the smaller side of the tile stays in registers: vectors of B, or single registers that repeat an element of A.
+    Of the operands, the smaller side of the tile stays in registers: vectors of B, or single registers that repeat an element of A;
+    the other side passes through one more.
     """
     for vectors in range(1, most_vectors + 1):
         for rows in range(1, min(16, m) + 1):
-            if rows * vectors * regs + min(vectors * regs + 1, rows + regs) < machine.n_vregs:
+            if _registers(regs, rows, vectors) <= machine.n_vregs:
                 yield rows, vectors
+
+
+def _registers(regs: int, rows: int, vectors: int) -> int:
+    return rows * vectors * regs + min(vectors * regs + 1, rows + regs)
 
 
 def _step_cycles(machine: Machine, regs: int, rows: int, vectors: int, k: int) -> float:
@@ -116,8 +122,11 @@ def _rows_cost(machine: Machine, regs: int, shape: tuple[int, int], m: int, k: i
 
 
 def _best_shape(machine: Machine, regs: int, most_vectors: int, m: int, n: int, k: int) -> tuple[int, int]:
-    """The register tile that takes the fewest cycles per step over the whole matrix; of those within 4 % the one with the fewest loads per multiply."""
+    """The register tile that takes the fewest cycles per step over the whole matrix.
+
+    Of those within 4 % one that leaves a register free (gcc spills before the last one), then the one with the fewest loads per multiply.
+    """
     shapes = list(_register_tiles(machine, regs, most_vectors, max(m, 1)))
     cost = {(rows, vectors): _rows_cost(machine, regs, (rows, vectors), m, k) * -(-n // (vectors * machine.lanes)) for rows, vectors in shapes}
     least = min(cost.values())
-    return min((s for s in shapes if cost[s] <= 1.04 * least), key=lambda s: ((s[0] + s[1]) / (s[0] * s[1]), cost[s]))
+    return min((s for s in shapes if cost[s] <= 1.04 * least), key=lambda s: (_registers(regs, *s) == machine.n_vregs, (s[0] + s[1]) / (s[0] * s[1]), cost[s]))

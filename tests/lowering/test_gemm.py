@@ -92,6 +92,25 @@ def test_symbolic_sizes_serve_every_value(layouts, machine):
         check(run(a, b, sizes=shape)[0], a.double() @ b.double())
 
 
+@pytest.mark.parametrize("machine", ["lanes8", "dvx-h1"])
+def test_jobs_that_pack_their_own_panels(machine):
+    """Wide products with k contiguous in B: blocks of rows and of k, odd sizes, batches, an epilogue, symbolic rows and depth."""
+    x, w, batch, weights = torch.randn(45, 37), torch.randn(1303, 37), torch.randn(3, 35, 20), torch.randn(3, 400, 20)
+
+    def program(g, x, w, bias, batch, weights):
+        product = lower(aten.addmm.default)(g, bias, x, w.permute([1, 0]))
+        return [g.map("maximum", product, g.constant(0.0, "f32")), lower(aten.bmm.default)(g, batch, weights.permute([0, 2, 1]))]
+
+    bias = torch.randn(1303)
+    partition, run = compile_values(program, (x, w, bias, batch, weights), MACHINES[machine], {45: "s0", 37: "s1"})
+    assert machine != "lanes8" or [k.kind for k in partition.kernels] == ["gemm"] * 2
+    for rows, depth in ((45, 37), (140, 700), (1, 5)):
+        x, w = torch.randn(rows, depth), torch.randn(1303, depth)
+        first, second = run(x, w, bias, batch, weights, sizes=(rows, depth))
+        check(first, (x.double() @ w.double().t() + bias.double()).relu())
+        check(second, batch.double() @ weights.double().mT)
+
+
 @pytest.mark.parametrize("rows", [4, 61])
 def test_symbolic_rows_with_known_weights(rows):
     _, run = compile_values(lambda g, x, w, b: lower(aten.addmm.default)(g, b, x, w.permute([1, 0])), (torch.randn(61, 40), torch.randn(24, 40), torch.randn(24)),
