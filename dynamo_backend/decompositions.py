@@ -9,7 +9,7 @@ import torch
 from torch._prims_common import suggest_memory_format
 from torch.nn import functional as F
 
-__all__ = ["OWN_DECOMPOSITIONS"]
+__all__ = ["OWN_DECOMPOSITIONS", "OWN_FORMS", "late_decompositions"]
 
 aten = torch.ops.aten
 
@@ -102,6 +102,22 @@ def _chunked_losses() -> dict[torch._ops.OpOverload, Callable]:
     }
 
 
+def _in_float32(norm: torch._ops.OpOverload) -> Callable:
+    """`norm` of halves with float32 parameters (autocast), written as that of float32: mean and rstd are float32 then.
+
+    So they are in eager; torch's own fake tensors have them in the halves' dtype, and the backward pass would read them so.
+    """
+
+    def decomposed(x, *args, **kwargs):
+        is_mixed = any(isinstance(arg, torch.Tensor) and arg.dtype == torch.float32 for arg in (*args, *kwargs.values()))
+        if x.dtype not in (torch.float16, torch.bfloat16) or not is_mixed:
+            return NotImplemented
+        y, *statistics = norm(x.float(), *args, **kwargs)
+        return y.to(x.dtype), *statistics
+
+    return decomposed
+
+
 OWN_DECOMPOSITIONS = {
     aten._transformer_encoder_layer_fwd.default: transformer_encoder_layer,
     aten.max_unpool2d.default: max_unpool2d,
@@ -109,3 +125,18 @@ OWN_DECOMPOSITIONS = {
     **{getattr(aten.logspace, overload): logspace for overload in ("default", "Tensor_Tensor", "Tensor_Scalar", "Scalar_Tensor")},
     **_chunked_losses(),
 }
+
+# Of ops that have a lowering: forms of a few calls of them; the others stay whole.
+OWN_FORMS = {
+    norm: _in_float32(norm)
+    for norm in (
+        aten.native_layer_norm.default, aten.native_group_norm.default, aten._native_batch_norm_legit_functional.default,
+        aten._native_batch_norm_legit_no_training.default, aten._native_batch_norm_legit.no_stats,
+    )
+}  # fmt: skip
+
+
+def late_decompositions() -> dict[torch._ops.OpOverload, Callable]:
+    """Of operators that exist once Dynamo has used them: prims.fma stands for addcmul_ in optimizer steps, and is a * b + c on CPU."""
+    fma = getattr(torch.ops.prims, "fma", None)
+    return {} if fma is None else {fma.default: lambda a, b, c: a * b + c}

@@ -13,7 +13,7 @@ import torch
 from torch import fx
 from torch._decomp import core_aten_decompositions, global_decomposition_table
 
-from .decompositions import OWN_DECOMPOSITIONS
+from .decompositions import OWN_DECOMPOSITIONS, OWN_FORMS, late_decompositions
 from .random_ops import DRAWS
 from .nodes import is_view, storage_key, tensor_value
 from .sizes import bind_symbols
@@ -46,7 +46,8 @@ def decompositions(has_lowering: Callable[[torch._ops.OpOverload], bool], *, tra
     # an operator that draws stays whole: random_ops.py gives it a seed, once it is known in which graph it runs
     whole = {*DRAWS, *(WHOLE_IN_TRAINING if training else ())}
     taken_apart = (op for op in _candidates() if op not in whole and not has_lowering(op) and not is_named(op, excluded))
-    return {op: _candidates()[op] for op in taken_apart}
+    forms = {op: form for op, form in OWN_FORMS.items() if not is_named(op, excluded)}
+    return {op: _candidates()[op] for op in taken_apart} | forms | late_decompositions()
 
 
 @functools.cache

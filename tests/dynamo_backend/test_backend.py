@@ -311,3 +311,19 @@ def test_dump_dir_that_cannot_be_written_is_one_warning(tmp_path, caplog):
 def test_errors_form_one_tree():
     assert all(issubclass(getattr(accel, name), accel.AccelError) for name in ("OptionError", "StrictError", "CompileError"))
     assert issubclass(accel.OptionError, ValueError)
+
+
+@torch.library.custom_op("accel_tests::widened", mutates_args=())
+def widened(x: torch.Tensor) -> torch.Tensor:
+    return x.float()
+
+
+@widened.register_fake
+def _(x):
+    return torch.empty_like(x)  # not what the operator returns
+
+
+def test_eager_result_of_another_dtype_than_its_fake_is_not_misread():
+    x = torch.randn(300).bfloat16()
+    compiled = torch.compile(lambda x: torch.ops.accel_tests.widened(x * 2) + 1, backend="accel")
+    torch.testing.assert_close(compiled(x), x * 2 + 1)
