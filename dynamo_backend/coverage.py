@@ -1,7 +1,8 @@
-"""python -m accel coverage: run OpInfo's samples and write the op coverage matrix.
+"""python -m accel coverage: run OpInfo's samples and write the op coverage matrix, or ModuleInfo's and the module matrix.
 
     accel coverage                       every cell, into docs/
     accel coverage --ops '^conv' --samples all --variants static,backward
+    accel coverage --modules             nn.Modules, in inference and training
 
 Results of cells are kept in a file of JSON lines while the run goes on; --resume takes those that are there.
 """
@@ -22,7 +23,7 @@ from .coverage_matrix import BAD, NOT_COMPILED, CellResult, Matrix, merge, read_
 __all__ = ["main"]
 
 JOURNAL = "coverage.jsonl"
-FILES = {"json": "op_coverage.json", "markdown": "op_coverage.md", "page": "op_coverage.html"}
+FILES = {"json": "{}_coverage.json", "markdown": "{}_coverage.md", "page": "{}_coverage.html"}
 BAR_WIDTH = 24
 LINE_EVERY_S = 30.0  # where there is no terminal
 # Kernels of samples are small and run once: compiling them costs more than running them. Values do not depend on the level.
@@ -33,10 +34,11 @@ def main(argv: Sequence[str]) -> int:
     """Run the command; 1 where a cell is wrong or fails."""
     arguments = _parser().parse_args(argv)
     from .coverage_cases import all_cases
+    from .coverage_modules import module_cases
 
-    cases = all_cases(arguments.ops, arguments.dtypes, arguments.variants)
+    cases = (module_cases if arguments.modules else all_cases)(arguments.ops, arguments.dtypes, arguments.variants)
     if not cases:
-        print(f"accel coverage: no op matches {arguments.ops!r} with these dtypes and variants", file=sys.stderr)
+        print(f"accel coverage: no {_subject(arguments)} matches {arguments.ops!r} with these dtypes and variants", file=sys.stderr)
         return 1
     started = time.perf_counter()
     done = _read_journal(arguments) if arguments.resume else {}
@@ -50,9 +52,10 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="accel coverage", description="Run PyTorch's OpInfo samples per op, dtype and variant, and write the coverage matrix.")
-    parser.add_argument("--ops", default="", metavar="REGEX", help="ops whose name it matches (default: all)")
+    parser.add_argument("--modules", action="store_true", help="run the samples of nn.Modules (float32 unless told) instead of ops")
+    parser.add_argument("--ops", default="", metavar="REGEX", help="ops, or modules, whose name it matches (default: all)")
     parser.add_argument("--dtypes", type=_words, default=(), metavar="LIST", help="such as float32,int64 (default: the plan in coverage_cases.py)")
-    parser.add_argument("--variants", type=_words, default=(), metavar="LIST", help="of static,dynamic,backward")
+    parser.add_argument("--variants", type=_words, default=(), metavar="LIST", help="of static,dynamic,backward; of modules: inference,eval,train")
     parser.add_argument("--samples", type=_samples, default=2, metavar="N", help="samples per cell, or all (default: 2)")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, help="processes")
     parser.add_argument("--timeout", type=float, default=120.0, metavar="S", help="seconds that one cell may take")
@@ -68,6 +71,10 @@ def _words(text: str) -> tuple[str, ...]:
 
 def _samples(text: str) -> int | None:
     return None if text == "all" else int(text)
+
+
+def _subject(arguments: argparse.Namespace) -> str:
+    return "module" if arguments.modules else "op"
 
 
 def _journal_path() -> Path:
@@ -155,7 +162,7 @@ def _matrix(cells: dict, arguments: argparse.Namespace, seconds: float) -> Matri
 
     machine = resolve_machine("host")
     about = {
-        "torch": torch.__version__, "machine": f"host, vectors of {machine.vlen_bytes} bytes", "compiler": describe().get("version", ""),
+        "subject": _subject(arguments), "torch": torch.__version__, "machine": f"host, vectors of {machine.vlen_bytes} bytes", "compiler": describe().get("version", ""),
         "flags": arguments.cflags, "samples": arguments.samples or "all", "cells": len(cells), "workers": arguments.workers, "minutes": round(seconds / 60, 1),
     }  # fmt: skip
     return Matrix(about, {op: family_of(op) for op, _, _ in cells}, cells)
@@ -168,12 +175,13 @@ def _write(matrix: Matrix, arguments: argparse.Namespace, is_whole: bool) -> Non
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    old = folder / FILES["json"]
+    paths = {kind: folder / name.format(matrix.subject) for kind, name in FILES.items()}
+    old = paths["json"]
     matrix = merge(read_matrix(old) if old.exists() and not is_whole else None, matrix)
     write_matrix(matrix, old)
-    (folder / FILES["markdown"]).write_text(markdown(matrix), encoding="utf-8")
-    (folder / FILES["page"]).write_text(html(matrix), encoding="utf-8")
-    print(f"wrote {', '.join(str(folder / name) for name in FILES.values())}")
+    paths["markdown"].write_text(markdown(matrix), encoding="utf-8")
+    paths["page"].write_text(html(matrix), encoding="utf-8")
+    print(f"wrote {', '.join(map(str, paths.values()))}")
 
 
 def _summary(matrix: Matrix) -> int:

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 
-__all__ = ["DEFAULT_PLAN", "DTYPES", "VARIANTS", "Case", "Sample", "all_cases", "family_of", "make_sample", "samples_of"]
+from .coverage_compare import copy_tensors
+
+__all__ = ["DEFAULT_PLAN", "DTYPES", "VARIANTS", "Case", "Sample", "all_cases", "family_of", "make_sample", "samples_of", "spread"]
 
 VARIANTS = ("static", "dynamic", "backward")
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -78,6 +80,10 @@ class Sample:
     function: Callable
     tensors: tuple[torch.Tensor, ...]
 
+    def fresh(self, dtype: torch.dtype | None = None) -> tuple[Callable, tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+        """For one run: the function, copies of the tensors (in `dtype` if given), and the tensors that the function owns."""
+        return self.function, copy_tensors(self.tensors, dtype), ()
+
 
 def all_cases(pattern: str = "", dtypes: Sequence[str] = (), variants: Sequence[str] = ()) -> list[Case]:
     """The cells that OpInfo has samples for.
@@ -124,6 +130,8 @@ def family_of(op: str) -> str:
     for pattern, family in FAMILIES:
         if re.match(pattern, op):
             return family
+    if op.startswith("nn.") and op not in _op_infos():
+        return "modules"
     classes = [cls.__name__ for cls in type(_op_infos()[op]).__mro__] if op in _op_infos() else []
     return next((CLASS_FAMILIES[name] for name in classes if name in CLASS_FAMILIES), OTHER_FAMILY)
 
@@ -137,7 +145,7 @@ def samples_of(case: Case, n_samples: int | None) -> Iterator[Sample]:
     torch.manual_seed(zlib.crc32(case.op.encode()))
     drawn = info.sample_inputs("cpu", getattr(torch, case.dtype), requires_grad=case.variant == "backward")
     listed = list(drawn if n_samples is None else itertools.islice(drawn, MAX_LISTED))
-    for position, index in enumerate(_spread(listed, n_samples)):
+    for position, index in enumerate(spread(listed, n_samples)):
         given = listed[index]
         given = _noncontiguous(given) if position % 2 == 1 else given
         yield make_sample(_function_name(info), info.op, (given.input, *given.args), given.kwargs)
@@ -150,15 +158,23 @@ def _noncontiguous(given):
         return given
 
 
-def _spread(listed: Sequence, n_samples: int | None) -> list[int]:
+def spread(listed: Sequence, n_samples: int | None) -> list[int]:
+    """Indices of `n_samples` of the list, an empty one among three or more where there is one; None for all."""
     last = len(listed) - 1
     if n_samples is None or n_samples > last:
         return list(range(last + 1))
     chosen = [round(step * last / max(1, n_samples - 1)) for step in range(n_samples)]
-    is_empty = [any(tensor.numel() == 0 for tensor in _tensors((given.input, given.args, given.kwargs))) for given in listed]
+    is_empty = [any(tensor.numel() == 0 for tensor in _tensors(_arguments(given))) for given in listed]
     if n_samples > 2 and True in is_empty and not any(is_empty[index] for index in chosen):
         chosen[-1] = is_empty.index(True)
     return sorted(set(chosen))
+
+
+def _arguments(given) -> tuple:
+    """What the function of an OpInfo or ModuleInfo sample is called with."""
+    if hasattr(given, "forward_input"):
+        return given.forward_input.args, given.forward_input.kwargs
+    return given.input, given.args, given.kwargs
 
 
 def _function_name(info) -> str:

@@ -31,7 +31,7 @@ class Run:
     """One run of a call.
 
     Attributes:
-        inputs: the tensors given, as they were left.   outputs: every tensor returned, nesting taken away.
+        inputs: the tensors given and those that the function owns, as they were left.   outputs: every tensor returned, nesting taken away.
         others: what else was returned, with the types of all containers.
     """
 
@@ -57,15 +57,19 @@ def copy_tensors(tensors: Sequence[torch.Tensor], dtype: torch.dtype | None = No
     return tuple(copies)
 
 
-def run_call(function: Callable, tensors: Sequence[torch.Tensor], *, is_backward: bool = False, seed: int = 0) -> Run:
-    """Call `function` on `tensors`; with `is_backward` also the gradients of its outputs, which count as outputs."""
+def run_call(function: Callable, tensors: Sequence[torch.Tensor], owned: Sequence[torch.Tensor] = (), *, is_backward: bool = False, seed: int = 0) -> Run:
+    """Call `function` on `tensors`; with `is_backward` also the gradients of its outputs, which count as outputs.
+
+    Args: owned: tensors that the function keeps (parameters and buffers of a module): they count as inputs.
+    """
     torch.manual_seed(seed)
     returned = function(*tensors)
+    inputs = (*tensors, *owned)
     outputs: list[torch.Tensor] = []
     others = _flatten(returned, outputs)
     if is_backward:
-        outputs += _gradients(outputs, tensors)
-    return Run(tuple(tensors), tuple(outputs), others)
+        outputs += _gradients(outputs, inputs)
+    return Run(inputs, tuple(outputs), others)
 
 
 def _flatten(value: object, outputs: list[torch.Tensor]) -> str:

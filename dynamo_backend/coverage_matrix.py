@@ -71,6 +71,11 @@ class Matrix:
     families: dict[str, str]
     cells: Cells
 
+    @property
+    def subject(self) -> str:
+        """What a row is: "op" or "module"."""
+        return self.about.get("subject", "op")
+
     def ops(self) -> list[str]:
         """Names in the order of the rows: by family, then by name."""
         return sorted({op for op, _, _ in self.cells}, key=lambda op: (self.families[op], op))
@@ -79,7 +84,7 @@ class Matrix:
         """(dtype, variant) pairs that occur, in a fixed order."""
         found = {(dtype, variant) for _, dtype, variant in self.cells}
         order = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
-        return sorted(found, key=lambda pair: (order.index(pair[0]), ("static", "dynamic", "backward").index(pair[1])))
+        return sorted(found, key=lambda pair: (order.index(pair[0]), ("static", "dynamic", "backward", "inference", "eval", "train").index(pair[1])))
 
 
 def worst(samples: Mapping[str, int]) -> str:

@@ -11,21 +11,30 @@ from .coverage_matrix import BAD, STATUSES, CellResult, Matrix, shares
 
 __all__ = ["html", "markdown"]
 
+# subject of a matrix: its headline, and where its cells come from
+TITLES = {
+    "op": ("# Op coverage", "", "Made by `python -m accel coverage` from PyTorch's OpInfo samples; every cell is what a run showed, compared with eager."),
+    "module": (
+        "# Module coverage", "",
+        "Made by `python -m accel coverage --modules` from PyTorch's ModuleInfo samples (module_db): results, gradients of inputs and parameters, and buffers, compared with eager.",
+        "inference: `eval()` under `no_grad`; eval and train: forward and backward in that mode.",
+    ),
+}  # fmt: skip
+
 
 def markdown(matrix: Matrix) -> str:
     """Summary by family and column, the commonest reasons, then a row per op."""
     columns = matrix.columns()
     reasons = _numbered_reasons(matrix)
     lines = [
-        "# Op coverage", "",
-        "Made by `python -m accel coverage` from PyTorch's OpInfo samples; every cell is what a run showed, compared with eager.",
+        *TITLES[matrix.subject], "",
         f"{_about(matrix)}.", "",
         *(f"* **{status}**: {meaning}." for status, meaning in STATUSES.items()), "",
         "## Samples that run wholly native, of those that reach the backend", "",
         *_table(["family", *map(" ".join, columns)], _summary_rows(matrix, columns)), "",
-        "## Every op", "",
+        f"## Every {matrix.subject}", "",
         "A cell: its status, and the number of samples it rests on (native/all where they differ); numbers in brackets are reasons, listed below.", "",
-        *_table(["op", *map(" ".join, columns)], _op_rows(matrix, columns, reasons)), "",
+        *_table([matrix.subject, *map(" ".join, columns)], _op_rows(matrix, columns, reasons)), "",
         "## Reasons", "",
         *(f"{number}. {_escape(reason)}" for reason, number in reasons.items()), "",
         *_bad_lines(matrix),
@@ -118,7 +127,7 @@ def _html_cell(cell: CellResult | None, reasons: dict[str, int]) -> dict | None:
 
 
 PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>accel: op coverage</title>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>accel: coverage</title>
 <style>
 body { font: 14px/1.4 system-ui, sans-serif; margin: 1.5em; color: #222; background: #fff }
 h1 { font-size: 1.4em; margin: 0 0 .2em } p { margin: .2em 0 1em; color: #555; max-width: 70em }
@@ -135,7 +144,7 @@ td.cell { cursor: pointer } tr.family td { font-weight: 600; background: #fafafa
   .native { background: #1f4a26 } .partly { background: #57491a } .fallback { background: #5c3a1a } .uncaptured, .upstream, .skipped { background: #333; color: #aaa } .wrong, .error { background: #702020 }
 }
 </style>
-<h1>Op coverage of the accel backend</h1>
+<h1>Coverage of the accel backend</h1>
 <p>Made by <code>python -m accel coverage</code>; every cell is what a run showed, compared with eager. @ABOUT@. Click a cell for its reasons.</p>
 <div class="bar">
 <input type="search" id="text" placeholder="op or reason (regular expression)" size="34">

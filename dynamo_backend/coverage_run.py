@@ -1,4 +1,4 @@
-"""One cell of the matrix, run: every sample in eager and compiled, compared, and what the backend said of its graphs.
+"""One cell of a matrix, run: every sample in eager and compiled, compared, and what the backend said of its graphs.
 
 Case -> CellResult, in this process. coverage_worker.py calls it where a crash hurts nobody.
 """
@@ -19,8 +19,9 @@ from . import backend as accel_backend
 from .backend import compile_module
 from .compile_graph import Compilation, CompiledGraph
 from .coverage_cases import Case, Sample, samples_of
-from .coverage_compare import EXACT_RUNS_IN, Run, copy_tensors, difference, run_call
+from .coverage_compare import EXACT_RUNS_IN, Run, difference, run_call
 from .coverage_matrix import NOT_COMPILED, CellResult, worst
+from .coverage_modules import MODES, module_samples
 from .native import NativeCompiler
 from .options import Options
 from .source import op_name
@@ -28,6 +29,7 @@ from .source import op_name
 __all__ = ["Outcome", "observing_backend", "run_case", "run_sample"]
 
 MAX_MESSAGE = 400  # characters of an exception or a difference
+WITH_BACKWARD = ("backward", "eval", "train")
 UNSAFE = re.compile(r"unsafe_")  # operators whose results share storage in eager, and promise by name that nobody relies on it
 UNINITIALIZED = ("empty", "new_empty", "empty_like", "empty_strided", "empty_permuted", "new_empty_strided")
 
@@ -56,7 +58,8 @@ def run_case(case: Case, n_samples: int | None) -> CellResult:
     native = nodes = 0
     reasons: dict[str, None] = {}
     message = ""
-    for sample in samples_of(case, n_samples):
+    samples = module_samples if case.variant in MODES else samples_of
+    for sample in samples(case, n_samples):
         outcome = run_sample(sample, case.variant, case.op)
         if outcome is None:
             continue
@@ -77,11 +80,11 @@ def _describe(tensors: tuple[torch.Tensor, ...]) -> str:
 
 def run_sample(sample: Sample, variant: str, op: str) -> Outcome | None:
     """What became of one call under `variant`; None where eager rejects it."""
-    is_backward = variant == "backward"
+    is_backward = variant in WITH_BACKWARD
     watch = _DrawWatch()
     try:
-        with watch:
-            expected = run_call(sample.function, copy_tensors(sample.tensors), is_backward=is_backward)
+        with watch, torch.set_grad_enabled(variant != "inference"):
+            expected = run_call(*sample.fresh(), is_backward=is_backward)
     except Exception:  # the reference refuses this sample: nothing to compare with
         return None
     if is_backward and not any(output.requires_grad for output in expected.outputs):
@@ -92,7 +95,7 @@ def run_sample(sample: Sample, variant: str, op: str) -> Outcome | None:
     except Exception as error:
         return _failed(sample, variant, error)
     values = not watch.has_drawn and op.split(".")[-1] not in UNINITIALIZED
-    found = difference(expected, got, lambda: _run_exact(sample, is_backward), values=values, aliases=UNSAFE.match(op) is None)
+    found = difference(expected, got, lambda: _run_exact(sample, variant), values=values, aliases=UNSAFE.match(op) is None)
     if found is not None:
         return _wrong(sample, variant, found, got)
     return _tally(graphs)
@@ -121,16 +124,18 @@ def observing_backend(observe: Callable[[CompiledGraph], None], options: Options
 def _run_compiled(sample: Sample, backend: Callable | str, variant: str) -> Run:
     torch._dynamo.reset()
     counters.clear()
-    compiled = torch.compile(sample.function, backend=backend, dynamic=variant == "dynamic")
-    with warnings.catch_warnings():
+    function, tensors, owned = sample.fresh()
+    compiled = torch.compile(function, backend=backend, dynamic=variant == "dynamic")
+    with warnings.catch_warnings(), torch.set_grad_enabled(variant != "inference"):
         warnings.simplefilter("ignore")
-        return run_call(compiled, copy_tensors(sample.tensors), is_backward=variant == "backward")
+        return run_call(compiled, tensors, owned, is_backward=variant in WITH_BACKWARD)
 
 
-def _run_exact(sample: Sample, is_backward: bool) -> Run | None:
+def _run_exact(sample: Sample, variant: str) -> Run | None:
     """The run in float64, None where it cannot be made."""
     try:
-        return run_call(sample.function, copy_tensors(sample.tensors, EXACT_RUNS_IN), is_backward=is_backward)
+        with torch.set_grad_enabled(variant != "inference"):
+            return run_call(*sample.fresh(EXACT_RUNS_IN), is_backward=variant in WITH_BACKWARD)
     except Exception:  # an operator without float64, or a dtype in its arguments: there is no better reference
         return None
 
