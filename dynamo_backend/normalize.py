@@ -46,7 +46,7 @@ def decompositions(has_lowering: Callable[[torch._ops.OpOverload], bool], *, tra
     # an operator that draws stays whole: random_ops.py gives it a seed, once it is known in which graph it runs
     whole = {*DRAWS, *(WHOLE_IN_TRAINING if training else ())}
     taken_apart = (op for op in _candidates() if op not in whole and not has_lowering(op) and not is_named(op, excluded))
-    forms = {op: form for op, form in OWN_FORMS.items() if not is_named(op, excluded)}
+    forms = {op: form for op, form in OWN_FORMS.items() if has_lowering(op) and not is_named(op, excluded)}
     return {op: _candidates()[op] for op in taken_apart} | forms | late_decompositions()
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import fx
 
+from accel.decompositions import OWN_FORMS
 from accel.normalize import DRAWS, PASSES, WHOLE_IF_LOWERED, decompositions, normalize
 
 aten = torch.ops.aten
@@ -17,7 +18,20 @@ def table(lowered=(), training=False, excluded=frozenset()):
 
 @pytest.mark.parametrize("op", WHOLE_IF_LOWERED, ids=str)
 def test_op_is_whole_exactly_if_it_has_a_lowering(op):
-    assert op not in table(lowered={op})
+    made = table(lowered={op})
+    assert op not in made or made[op] is OWN_FORMS[op]
+
+
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.float32), (torch.bfloat16, torch.bfloat16)], ids=str)
+def test_norm_of_one_dtype_stays_whole(dtypes):
+    x, weight = (torch.ones(3, 3, dtype=dtype) for dtype in dtypes)
+    assert OWN_FORMS[aten.native_layer_norm.default](x, [3], weight[0], None, 1e-5) is NotImplemented
+
+
+def test_norm_of_halves_with_float32_parameters_has_float32_statistics():
+    x, weight = torch.ones(3, 3, dtype=torch.bfloat16), torch.ones(3)
+    y, mean, rstd = OWN_FORMS[aten.native_layer_norm.default](x, [3], weight, None, 1e-5)
+    assert (y.dtype, mean.dtype, rstd.dtype) == (torch.bfloat16, torch.float32, torch.float32)
 
 
 def test_lowered_op_of_torchs_own_list_stays_whole():
