@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .options import Options
@@ -10,9 +12,12 @@ from .options import Options
 if TYPE_CHECKING:
     import torch
 
+    from .aot_cache import AotCache
     from .compile_graph import Compilation
 
 __all__ = ["backend", "compile_module"]
+
+logger = logging.getLogger("accel")
 
 
 def backend(gm: torch.fx.GraphModule, example_inputs: Sequence, *, mode: str | None = None, options: Mapping[str, object] | None = None) -> Callable:
@@ -24,43 +29,87 @@ def backend(gm: torch.fx.GraphModule, example_inputs: Sequence, *, mode: str | N
         OptionError: an unknown mode or option, or a bad value.
         StrictError: options={"strict": True} and a node would run in eager.
     """
-    # Imported here so that `import accel` stays light: these bring networkx.
-    from .compile_graph import Compilation
-    from .native import NativeCompiler
+    parsed = Options.parse(options, mode)
 
-    return compile_module(gm, example_inputs, Compilation(Options.parse(options, mode), NativeCompiler()))
+    def make() -> Compilation:
+        from .compile_graph import Compilation
+        from .native import NativeCompiler
+
+        return Compilation(parsed, NativeCompiler())
+
+    return _compile(gm, example_inputs, parsed, functools.cache(make), _cache(parsed))
 
 
 def compile_module(gm: torch.fx.GraphModule, example_inputs: Sequence, compilation: Compilation) -> Callable:
-    """`backend` with its options checked and its compiler chosen."""
+    """`backend` with its options checked and its compiler chosen; always compiles, whatever is kept on disk."""
+    return _compile(gm, example_inputs, compilation.options, lambda: compilation, None)
+
+
+def _cache(options: Options) -> AotCache | None:
+    """What keeps compiled graphs between processes; None where these must not be kept, or torch is too old or too new for it."""
+    try:
+        from .aot_cache import AotCache, keeps
+    except ImportError as error:
+        logger.debug("warm starts trace again: %s", error)
+        return None
+    return AotCache(options) if keeps(options) else None
+
+
+def _compile(
+    gm: torch.fx.GraphModule, example_inputs: Sequence, options: Options, compilation: Callable[[], Compilation], cache: AotCache | None
+) -> Callable:
+    """Through AOTAutograd. `compilation` is not called where `cache` has the graph: it brings networkx and the lowering."""
     import torch
     from torch._dynamo.backends.common import aot_autograd
     from torch._functorch.partitioners import min_cut_rematerialization_partition
 
-    from .compile_graph import compile_graph
-    from .freeze import find_constants, guard_constants
-    from .normalize import decompositions
     from .rnn import rewrite
 
     training = torch.is_grad_enabled() and any(isinstance(value, torch.Tensor) and value.requires_grad for value in example_inputs)
-    is_frozen = compilation.options.freeze and not training
+    is_frozen = options.freeze and not training
     if is_frozen:
+        from .freeze import guard_constants
+
         guard_constants(gm)
     rewrite(gm)
 
     def compiler_of(kind: str) -> Callable:
-        return lambda graph_module, _: compile_graph(graph_module, kind, compilation)
+        def compile_kind(graph_module: torch.fx.GraphModule, _: Sequence) -> Callable:
+            from .compile_graph import compile_graph
+            from .freeze import find_constants
 
-    def compile_inference(graph_module: torch.fx.GraphModule, _: Sequence) -> Callable:
-        constants = find_constants(graph_module, example_inputs) if is_frozen else {}
-        return compile_graph(graph_module, "inference", compilation, constants)
+            constants = find_constants(graph_module, example_inputs) if is_frozen and kind == "inference" else {}
+            return compile_graph(graph_module, kind, compilation(), constants)
+
+        return compile_kind
+
+    def make_decompositions() -> dict:
+        from .normalize import decompositions
+
+        return decompositions(compilation().compiler.has_lowering, training=training, excluded=options.fallback_ops)
 
     compile_aot = aot_autograd(
-        fw_compiler=compiler_of("forward"),
         bw_compiler=compiler_of("backward"),
-        inference_compiler=compile_inference,
+        inference_compiler=compiler_of("inference"),
         partition_fn=min_cut_rematerialization_partition,
-        decompositions=decompositions(compilation.compiler.has_lowering, training=training, excluded=compilation.options.fallback_ops),
+        decompositions=_Table(make_decompositions),
         keep_inference_input_mutations=True,
+        **(cache.arguments(compiler_of("forward")) if cache is not None else {"fw_compiler": compiler_of("forward")}),
     )
     return compile_aot(gm, example_inputs)
+
+
+class _Table(Mapping):
+    """A dict that is made when it is first read."""
+
+    def __init__(self, make: Callable[[], dict]):
+        self._made = functools.cache(make)
+
+    def __getitem__(self, key: object) -> object:
+        return self._made()[key]
+
+    def __iter__(self) -> Iterator:
+        return iter(self._made())
+
+    def __len__(self) -> int:
+        return len(self._made())

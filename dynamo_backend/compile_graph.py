@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import fx
 
+from .artifact import artifact_of, mark
 from .dump import dump_graph
 from .errors import CompileError, StrictError
 from .freeze import fold_constants
@@ -108,7 +109,9 @@ def compile_graph(gm: fx.GraphModule, kind: str, compilation: Compilation, const
     compilation.observe(result)
     if options.dump_dir is not None:
         dump_graph(result, options.dump_dir)
-    return _boxed(runner, compiled)
+    run = _boxed(runner, compiled)
+    mark(run, artifact_of(result, options.threads, options.cache_dir))
+    return run
 
 
 def _log(result: CompiledGraph, seconds: float) -> None:

@@ -26,10 +26,12 @@ class Runner:
     Attributes:
         run: callable (args: list) -> outputs; `args` is emptied.
         text: the Python text of `run`; empty where the one partition is called as it is.
+        names: the globals of the text.
     """
 
     run: Run
     text: str
+    names: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +57,9 @@ def make_runner(gm: fx.GraphModule, plan: Plan, runs: Mapping[Partition, Run], b
     for step in plan.steps:
         writer.step(step, runs)
     text = writer.text()
-    exec(compile(text, "<accel graph>", "exec"), writer.names)
-    return Runner(writer.names["run"], text)
+    scope = dict(writer.names)
+    exec(compile(text, "<accel graph>", "exec"), scope)
+    return Runner(scope["run"], text, writer.names)
 
 
 def _direct(graph: fx.Graph, plan: Plan, runs: Mapping[Partition, Run]) -> Run | None:
@@ -102,7 +105,7 @@ class _Writer:
                 self._call(node)
 
     def _call_partition(self, partition: Partition, run: Run) -> None:
-        name = f"partition_{partition.id}"
+        name = partition.variable
         self.names[name] = run
         arguments = tuple(node for node in partition.inputs if node not in self._bound)
         call = f"{name}([{', '.join(map(_name, arguments))}])"

@@ -51,6 +51,11 @@ class Partition:
     inputs: tuple[fx.Node, ...]
     outputs: tuple[fx.Node, ...]
 
+    @property
+    def variable(self) -> str:
+        """The name of its callable in the text of the runner."""
+        return f"partition_{self.id}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:

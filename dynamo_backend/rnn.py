@@ -117,13 +117,13 @@ def rewrite(gm: fx.GraphModule) -> None:
     Left alone, AOTAutograd unrolls them step by step or turns them into operators of oneDNN. What is not replaced still
     compiles that way; the log says why at debug level.
     """
-    from .rnn_layers import STACKS, reason_to_leave  # not above: install must not bring the lowering
-
     for module in gm.modules():
         if not isinstance(module, fx.GraphModule):
             continue
-        calls = [node for node in module.graph.nodes if node.op == "call_function" and node.target in STACKS]
+        calls = [node for node in module.graph.nodes if node.op == "call_function" and node.target in RECURRENT]
         for node in calls:
+            from .rnn_layers import STACKS, reason_to_leave  # not above: install must not bring the operators
+
             node.args = _fix_rate(node.args)
             if reason := _unfit_node(node) or reason_to_leave(node.args, node.kwargs):
                 logger.debug("%s stays as it is: %s", node.name, reason)
@@ -157,6 +157,12 @@ def _example(value: Any) -> Any:
     return fx.map_arg(value, lambda node: node.meta.get("example_value"))
 
 
+def _run(node: fx.Node) -> Any:
+    """What `node` makes of its arguments' example values."""
+    args, kwargs = _example((node.args, node.kwargs))
+    return getattr(args[0], node.target)(*args[1:], **kwargs) if node.op == "call_method" else node.target(*args, **kwargs)
+
+
 def _flat(value: Any) -> list:
     """The tensors, and the missing values of nodes, in nested arguments."""
     if isinstance(value, (list, tuple)):
@@ -178,6 +184,7 @@ def _replace(node: fx.Node, stack: Callable[..., tuple]) -> None:
     for written in graph.nodes:
         if written not in before:
             written.meta = {key: node.meta[key] for key in ("stack_trace", "nn_module_stack", "source_fn_stack") if key in node.meta}
+            written.meta["example_value"] = _run(written)  # without it the cache of warm starts takes no method call
     for user in list(node.users):
         user.replace_all_uses_with(results[user.args[1]].node)
         graph.erase_node(user)

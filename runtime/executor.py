@@ -90,6 +90,7 @@ class Executor:
     ):
         self.source = source
         self.built = built
+        self.check_inputs = check_inputs
         self.constants = {index: _restride(tensor, tuple(tensor.shape), source.inputs[index].strides, tensor.dtype) for index, tensor in (constants or {}).items()}
         self._runtimes = shared_runtimes(source.max_contexts)
         self._prepared = self._prepare(threads) if source.prepared_bytes else None
