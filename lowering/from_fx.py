@@ -118,7 +118,7 @@ def _call(g: Graph, node: fx.Node, env: Mapping[fx.Node, object]):
 def _eager_layout(node: fx.Node, env: Mapping[fx.Node, object], value: Value) -> Layout | None:
     """The layout of the argument of `node` that `value` stands for."""
     fake = next((source.meta["val"] for source in node.all_input_nodes if env.get(source) is value), None)
-    return None if fake is None else Layout(tuple(dim_of(s) for s in fake.stride()), dim_of(fake.storage_offset()), kind)
+    return None if fake is None else Layout(tuple(dim_of(s) for s in fake.stride()), dim_of(fake.storage_offset()))
 
 
 def _check(node: fx.Node, result) -> None:
