@@ -14,10 +14,11 @@ from .compile_graph import CompiledGraph
 from .csrc.costs import PartitionCost
 from .csrc.machine import Machine
 from .lowering.cost import partition_cost
+from .nodes import is_call
 from .profile_compiler import Recording
 from .report import FallbackReport, GraphBreak, report_graph
 from .runtime.profile import ESTIMATES, MODEL_VERSION, CallSpan, KernelProfile, PartitionRun, measure_run, merge
-from .source import op_name, source_line
+from .source import module_path, op_name, source_line
 
 __all__ = ["Profile", "make_profile"]
 
@@ -143,10 +144,9 @@ def make_profile(recording: Recording, machine: Machine) -> Profile:
 
 
 def _named(kernel: KernelProfile, graph: CompiledGraph) -> KernelProfile:
-    """`kernel` with the operators and the user's lines of its nodes."""
+    """`kernel` with the operators of its nodes and the user's lines; the module where torch's own code called it, as in nn.Sequential."""
     nodes: dict[str, fx.Node] = {node.name: node for node in graph.graph.nodes}
-    own = [nodes[name] for name in kernel.nodes if name in nodes]
-    return dataclasses.replace(
-        kernel, ops=tuple(dict.fromkeys(map(op_name, own))), sources=tuple(dict.fromkeys(line for node in own if (line := source_line(node))))
-    )
+    own = [nodes[name] for name in kernel.nodes if name in nodes and is_call(nodes[name])]
+    places = (source_line(node) or f"module {module_path(node)}".removesuffix("module ") for node in own)
+    return dataclasses.replace(kernel, ops=tuple(dict.fromkeys(map(op_name, own))), sources=tuple(dict.fromkeys(filter(None, places))))
 

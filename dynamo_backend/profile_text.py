@@ -79,12 +79,17 @@ def describe(kernel: KernelProfile) -> str:
 
 
 def sources(lines: Sequence[str]) -> str:
-    """File names with the lines of each: "model.py:12,14"."""
-    files: dict[str, list[int]] = {}
+    """File names with the lines of each, then modules: "model.py:12,14"."""
+    files: dict[str, set[int]] = {}
+    others = []
     for line in lines:
-        file, _, number = line.rpartition(":")
-        files.setdefault(PurePath(file).name, []).append(int(number))
-    return " ".join(f"{file}:{','.join(map(str, sorted(set(numbers))))}" for file, numbers in files.items()) or "unknown line"
+        file, colon, number = line.rpartition(":")
+        if colon:
+            files.setdefault(PurePath(file).name, set()).add(int(number))
+        else:
+            others.append(line)
+    places = [f"{file}:{','.join(map(str, sorted(numbers)))}" for file, numbers in files.items()]
+    return " ".join([*places, *others]) or "unknown line"
 
 
 def _breakdown(sum_name: str, names: Sequence[str], rows: Sequence[tuple[str, KernelProfile, Mapping[str, int]]]) -> list[str]:

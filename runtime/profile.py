@@ -68,7 +68,8 @@ class KernelProfile:
         energy_pj: instructions, packets, DDR and static power.
         near_bytes: moved by loads and stores.   ddr_bytes: moved between DDR and the near memory.
         registers: most vector registers that one of its blocks holds.
-        ops, sources: operators of `nodes` and the user's lines ("file:line") that they come from, where somebody filled them in.
+        ops, sources: operators of `nodes` and the user's lines ("file:line") or modules ("module encoder.0") that they come from,
+            where somebody filled them in.
     """
 
     partition: str

@@ -47,6 +47,12 @@ def test_kernels_name_the_users_lines(profiled):
     assert lines == {"test_profile.py:21", "test_profile.py:22"}
 
 
+def test_layers_that_torchs_own_code_calls_are_named_by_module():
+    with torch.no_grad():
+        told = accel.profile(torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.LayerNorm(5)))(torch.ones(2, 4))
+    assert {kernel.sources for kernel in told.kernels} == {("module 0",), ("module 1",)} and "module 1" in str(told)
+
+
 def test_json_holds_every_kernel(profiled):
     told = json.loads(profiled.to_json())
     assert [kernel["cycles"] for kernel in told["kernels"]] == [kernel.cycles for kernel in profiled.kernels]
@@ -114,7 +120,7 @@ def test_kernels_count_every_call_of_a_graph(block):
         told = accel.profile(twice)(torch.ones(5, 20))
     torch.testing.assert_close(told.result, twice(torch.ones(5, 20)))
     assert sum(kernel.calls for kernel in told.kernels if any("mm" in op for op in kernel.ops) and kernel.kind == "gemm") == 2
-    assert len(told.graph_breaks) == 1 and "test_profile.py:110" in str(told)
+    assert len(told.graph_breaks) == 1 and "test_profile.py:116" in str(told)
 
 
 def test_frozen_and_dynamic_runs_are_counted_exactly(block):
