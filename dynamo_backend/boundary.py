@@ -19,7 +19,7 @@ from .nodes import is_getitem, tensor_value, written_arguments
 from .partition_graph import Dependence, Kind
 from .sizes import free_symbols, symbol_sources
 
-__all__ = ["Boundary", "boundary"]
+__all__ = ["SERVES_FALLBACKS", "Boundary", "boundary"]
 
 aten = torch.ops.aten
 
@@ -27,6 +27,7 @@ Readers = Mapping[fx.Node, set[int | str]]  # of a node, itself or through views
 Places = Mapping[fx.Node, int | fx.Node]
 Nodes = tuple[fx.Node, ...]
 
+SERVES_FALLBACKS = "that only fallbacks read"  # how the reason of a free node ends
 EAGER, RETURNED = "eager", "returned"  # readers that are no group: fallbacks, and the caller or Python that asks for a size
 
 # Views that keep every element of a dense tensor, each once: their result is dense too.
@@ -211,7 +212,7 @@ def _homes(graph: fx.Graph, depends: Dependence, nodes: Mapping[int, Nodes], rea
         if node in first_group:
             home[first_group[node]].append(node)
         elif kind is not Kind.COMPUTE and readers[node] == {EAGER}:
-            reasons[node] = f"{kind.value} that only fallbacks read"
+            reasons[node] = f"{kind.value} {SERVES_FALLBACKS}"
         elif kind is not Kind.COMPUTE:
             home[max(nodes, default=0)].append(node)
     return {group: tuple(found) for group, found in home.items()}, reasons

@@ -186,8 +186,9 @@ def _write(matrix: Matrix, arguments: argparse.Namespace, is_whole: bool) -> Non
 
 def _summary(matrix: Matrix) -> int:
     for dtype, variant in matrix.columns():
-        native, reaching, bad = shares(cell for (_, *column), cell in matrix.cells.items() if column == [dtype, variant])
-        share = f"{100 * native / reaching:5.1f} %" if reaching else "      -"
-        print(f"{dtype:9} {variant:9} {share} of {reaching} samples wholly native, {bad} wrong or failing")
+        share = shares(cell for (_, *column), cell in matrix.cells.items() if column == [dtype, variant])
+        percents = [f"{percent:5.1f} %" if percent is not None else "      -" for percent in (share.percent, share.percent_of_undecided)]
+        print(f"{dtype:9} {variant:9} {percents[0]} of {share.reaching} samples wholly native, {percents[1]} without {share.decided} that stay eager by decision;"
+              f" {share.bad} wrong or failing")
     n_bad = sum(cell.status in BAD for cell in matrix.cells.values())
     return 1 if n_bad else 0

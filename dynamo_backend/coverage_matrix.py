@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-__all__ = ["BAD", "NOT_COMPILED", "SCHEMA", "STATUSES", "CellResult", "Matrix", "merge", "read_matrix", "regressions", "shares", "worst", "write_matrix"]
+__all__ = ["BAD", "NOT_COMPILED", "SCHEMA", "STATUSES", "CellResult", "Matrix", "Share", "merge", "read_matrix", "regressions", "shares", "worst", "write_matrix"]
 
-SCHEMA = 1
+SCHEMA = 2
 
 # status: what it means; best first
 STATUSES = {
@@ -39,6 +39,7 @@ class CellResult:
         status: a key of STATUSES.   samples: status -> number of samples.
         native_nodes, nodes: call nodes, summed over samples.
         reasons: why nodes were not native.   message: the first wrong or failing sample.
+        decided: family of lowering/decisions.py -> samples that are not native by that decision alone.
     """
 
     status: str
@@ -47,6 +48,7 @@ class CellResult:
     nodes: int = 0
     reasons: tuple[str, ...] = ()
     message: str = ""
+    decided: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def n_samples(self) -> int:
@@ -100,12 +102,34 @@ def worst(samples: Mapping[str, int]) -> str:
     return next((status for status in ("uncaptured", "upstream") if samples.get(status)), "skipped")
 
 
-def shares(cells: Iterable[CellResult]) -> tuple[int, int, int]:
-    """(native samples, samples that reach the backend, wrong or failing samples) of some cells."""
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Samples of some cells: wholly native ones, those that reach the backend, wrong or failing ones, and those in eager by decision alone."""
+
+    native: int
+    reaching: int
+    bad: int
+    decided: int
+
+    @property
+    def percent(self) -> float | None:
+        """Native samples of those that reach the backend."""
+        return 100 * self.native / self.reaching if self.reaching else None
+
+    @property
+    def percent_of_undecided(self) -> float | None:
+        """The same outside the families that stay in eager by decision."""
+        return 100 * self.native / (self.reaching - self.decided) if self.reaching > self.decided else None
+
+
+def shares(cells: Iterable[CellResult]) -> Share:
+    """The samples of some cells, counted."""
     total: Counter = Counter()
+    decided = 0
     for cell in cells:
         total.update(cell.samples)
-    return total["native"], sum(total[status] for status in REACHING), sum(total[status] for status in BAD)
+        decided += sum(cell.decided.values())
+    return Share(total["native"], sum(total[status] for status in REACHING), sum(total[status] for status in BAD), decided)
 
 
 def regressions(committed: Matrix, found: Matrix) -> list[str]:
@@ -125,7 +149,9 @@ def merge(old: Matrix | None, new: Matrix) -> Matrix:
     """`new` with the cells of `old` that it lacks: for a run of some ops alone."""
     if old is None:
         return new
-    return Matrix(new.about, {**old.families, **new.families}, {**old.cells, **new.cells})
+    cells = {**old.cells, **new.cells}
+    about = {**new.about, "cells": len(cells), "minutes": round(old.about["minutes"] + new.about["minutes"], 1)}
+    return Matrix(about, {**old.families, **new.families}, cells)
 
 
 def write_matrix(matrix: Matrix, path: Path) -> None:
@@ -147,6 +173,8 @@ def _to_json(cell: CellResult, reasons: dict[str, int]) -> dict:
         made["reasons"] = [reasons.setdefault(reason, len(reasons)) for reason in cell.reasons]
     if cell.message:
         made["message"] = cell.message
+    if cell.decided:
+        made["decided"] = dict(cell.decided)
     return made
 
 
@@ -164,5 +192,5 @@ def read_matrix(path: Path) -> Matrix:
         for column, cell in row["cells"].items():
             dtype, variant = column.split()
             reasons = tuple(document["reasons"][index] for index in cell.get("reasons", ()))
-            cells[op, dtype, variant] = CellResult(cell["status"], cell["samples"], *cell["nodes"], reasons, cell.get("message", ""))
+            cells[op, dtype, variant] = CellResult(cell["status"], cell["samples"], *cell["nodes"], reasons, cell.get("message", ""), cell.get("decided", {}))
     return Matrix(document["about"], {op: row["family"] for op, row in document["ops"].items()}, cells)

@@ -32,6 +32,9 @@ def markdown(matrix: Matrix) -> str:
         *(f"* **{status}**: {meaning}." for status, meaning in STATUSES.items()), "",
         "## Samples that run wholly native, of those that reach the backend", "",
         *_table(["family", *map(" ".join, columns)], _summary_rows(matrix, columns)), "",
+        "The last row leaves out the samples of the next table: by the reasons of their nodes, nothing else keeps them from being native.", "",
+        "## Samples that stay in eager by decision", "",
+        *_table(["decision", *map(" ".join, columns)], _decision_rows(matrix, columns)), "",
         f"## Every {matrix.subject}", "",
         "A cell: its status, and the number of samples it rests on (native/all where they differ); numbers in brackets are reasons, listed below.", "",
         *_table([matrix.subject, *map(" ".join, columns)], _op_rows(matrix, columns, reasons)), "",
@@ -63,7 +66,15 @@ def _table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
 def _summary_rows(matrix: Matrix, columns: list[tuple[str, str]]) -> list[list[str]]:
     families = sorted(set(matrix.families.values()))
     rows = [[family, *(_share(_chosen(matrix, column, family)) for column in columns)] for family in families]
-    return [*rows, ["**all**", *(f"**{_share(_chosen(matrix, column))}**" for column in columns)]]
+    undecided = ["**all but decisions**", *(f"**{_undecided(_chosen(matrix, column))}**" for column in columns)]
+    return [*rows, ["**all**", *(f"**{_share(_chosen(matrix, column))}**" for column in columns)], undecided]
+
+
+def _decision_rows(matrix: Matrix, columns: list[tuple[str, str]]) -> list[list[str]]:
+    """Samples per family of decisions and column."""
+    counted = {column: sum((Counter(cell.decided) for cell in _chosen(matrix, column)), Counter()) for column in columns}
+    families = sorted(set().union(*counted.values()))
+    return [[family, *(str(counted[column][family]) for column in columns)] for family in families]
 
 
 def _chosen(matrix: Matrix, column: tuple[str, str], family: str | None = None) -> list[CellResult]:
@@ -71,9 +82,14 @@ def _chosen(matrix: Matrix, column: tuple[str, str], family: str | None = None) 
 
 
 def _share(cells: list[CellResult]) -> str:
-    native, reaching, bad = shares(cells)
-    text = f"{100 * native / reaching:.1f} % ({native}/{reaching})" if reaching else "–"
-    return f"{text}, {bad} bad" if bad else text
+    share = shares(cells)
+    text = f"{share.percent:.1f} % ({share.native}/{share.reaching})" if share.reaching else "–"
+    return f"{text}, {share.bad} bad" if share.bad else text
+
+
+def _undecided(cells: list[CellResult]) -> str:
+    share = shares(cells)
+    return f"{share.percent_of_undecided:.1f} % ({share.native}/{share.reaching - share.decided})" if share.reaching > share.decided else "–"
 
 
 def _op_rows(matrix: Matrix, columns: list[tuple[str, str]], reasons: dict[str, int]) -> list[list[str]]:

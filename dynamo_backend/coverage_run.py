@@ -17,11 +17,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from . import backend as accel_backend
 from .backend import compile_module
+from .boundary import SERVES_FALLBACKS
 from .compile_graph import Compilation, CompiledGraph
 from .coverage_cases import Case, Sample, samples_of
 from .coverage_compare import EXACT_RUNS_IN, Run, difference, run_call
 from .coverage_matrix import NOT_COMPILED, CellResult, worst
 from .coverage_modules import MODES, module_samples
+from .lowering.decisions import decided_family
 from .native import NativeCompiler
 from .options import Options
 from .source import op_name
@@ -43,6 +45,7 @@ class Outcome:
         native_nodes, nodes: call nodes of all its graphs.
         reasons: why nodes were not native, each once.
         message: of a wrong or failing sample, what happened.
+        family: of lowering/decisions.py, by whose decision alone the sample is not native.
     """
 
     status: str
@@ -50,11 +53,13 @@ class Outcome:
     nodes: int = 0
     reasons: tuple[str, ...] = ()
     message: str = ""
+    family: str = ""
 
 
 def run_case(case: Case, n_samples: int | None) -> CellResult:
     """The cell of `case`. Samples that eager itself rejects do not count."""
     counted: Counter = Counter()
+    decided: Counter = Counter()
     native = nodes = 0
     reasons: dict[str, None] = {}
     message = ""
@@ -64,11 +69,12 @@ def run_case(case: Case, n_samples: int | None) -> CellResult:
         if outcome is None:
             continue
         counted[outcome.status] += 1
+        decided.update([outcome.family] if outcome.family else [])
         native, nodes = native + outcome.native_nodes, nodes + outcome.nodes
         reasons.update(dict.fromkeys(outcome.reasons))
         if outcome.message and (not message or outcome.status in ("wrong", "error")):
             message = f"{sample.text} with {_describe(sample.tensors)}: {outcome.message}"
-    return CellResult(worst(counted), dict(counted), native, nodes, tuple(reasons), message)
+    return CellResult(worst(counted), dict(counted), native, nodes, tuple(reasons), message, dict(decided))
 
 
 def _describe(tensors: tuple[torch.Tensor, ...]) -> str:
@@ -150,7 +156,13 @@ def _tally(graphs: list[CompiledGraph]) -> Outcome:
         return Outcome("uncaptured", reasons=breaks or ("no operator is left in the graph",))
     if native == nodes and not breaks:
         return Outcome("native", native, nodes)
-    return Outcome("partly" if native else "fallback", native, nodes, reasons + breaks)
+    return Outcome("partly" if native else "fallback", native, nodes, reasons + breaks, family=_family(reasons + breaks))
+
+
+def _family(reasons: tuple[str, ...]) -> str:
+    """The family that decides alone: every reason is of such a family, or a node that serves only those."""
+    families = [decided_family(reason) for reason in reasons if not reason.endswith(SERVES_FALLBACKS)]
+    return families[0] if families and all(families) else ""
 
 
 def _first_line(text: str) -> str:

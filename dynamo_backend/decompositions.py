@@ -1,4 +1,4 @@
-"""Decompositions of our own: fused eager kernels that torch takes for whole, or whose fake tensors have not eager's strides."""
+"""Decompositions of our own: kernels of eager that torch takes for whole, or decomposes to other strides or another rounding."""
 
 from __future__ import annotations
 
@@ -89,6 +89,12 @@ def logspace(start, end, steps, base=10.0, *, dtype=None, **options):
     return torch.pow(base, torch.linspace(start, end, steps, dtype=torch.float64)).to(dtype)
 
 
+def soft_margin_loss(x, target, reduction: int = 1):
+    """As eager's kernel, which rounds every step to x's dtype: half types overflow in the exponential."""
+    loss = (-target * x).exp().log1p()
+    return {0: lambda: loss, 1: loss.mean, 2: loss.sum}[reduction]()
+
+
 def _chunked_losses() -> dict[torch._ops.OpOverload, Callable]:
     """Operators that torch's Python registers when it is imported, from 2.13 on."""
     try:
@@ -122,6 +128,7 @@ OWN_DECOMPOSITIONS = {
     aten._transformer_encoder_layer_fwd.default: transformer_encoder_layer,
     aten.max_unpool2d.default: max_unpool2d,
     aten._trilinear.default: trilinear,
+    aten.soft_margin_loss.default: soft_margin_loss,
     **{getattr(aten.logspace, overload): logspace for overload in ("default", "Tensor_Tensor", "Tensor_Scalar", "Scalar_Tensor")},
     **_chunked_losses(),
 }

@@ -9,6 +9,7 @@ from torch import fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from .lowering import Verdict
+from .lowering.decisions import reason_for
 from .nodes import is_call, is_getitem
 from .options import Options
 
@@ -45,18 +46,26 @@ def _foreign_tensor(node: fx.Node) -> str | None:
             return f"a tensor is on device {tensor.device}; only cpu tensors are compiled"
         if tensor.layout != torch.strided:
             return f"a tensor has layout {tensor.layout}; only strided tensors are compiled"
-        if tensor.is_neg() or tensor.is_conj():
-            return "a tensor is a lazy negation or conjugate: its memory does not hold its values"
+        if tensor.is_complex():
+            return reason_for(str(node.target).rpartition(".")[0]) or f"dtype {str(tensor.dtype).removeprefix('torch.')}: complex numbers have no DVX lanes"
+        if tensor.is_neg():
+            return "a tensor is a lazy negation: its memory does not hold its values"
         if free_unbacked_symbols(tensor):
             return f"data-dependent shape {list(tensor.shape)}: a size is known only when the graph runs"
     return None
+
+
+def _inner_reason(node: fx.Node) -> str | None:
+    """Why the operator that a higher-order one calls stays in eager by itself."""
+    inner = (argument for argument in node.args if isinstance(argument, torch._ops.OpOverload))
+    return next((reason for op in inner if (reason := reason_for(str(op).rpartition(".")[0]))), None)
 
 
 def _unsupported_form(node: fx.Node) -> str | None:
     if node.op != "call_function":
         return f"{node.op} is no operator"
     if isinstance(node.target, torch._ops.HigherOrderOperator):
-        return f"higher-order operator {node.target}: its body is run by torch"
+        return f"higher-order operator {node.target}: {_inner_reason(node) or 'its body is run by torch'}"
     if isinstance(node.meta.get("val"), (list, tuple)) and not all(map(is_getitem, node.users)):
         return "its list of results is read as a whole"
     return None

@@ -15,6 +15,7 @@ import torch
 from torch import fx
 
 from . import registry, select
+from .decisions import reason_for
 from .index_expr import Dim, floordiv, maximum, minimum, mod, product, symbol
 from .tensor_ir import Buffer, Gather, Load, Op, Target, TensorProgram, leaves, walk
 from .values import Graph, Layout, Unsupported, Value
@@ -106,13 +107,18 @@ def _call(g: Graph, node: fx.Node, env: Mapping[fx.Node, object]):
         return env[node.args[0]][node.args[1]]
     entry = registry.find(node.target)
     if entry is None:
-        raise Unsupported(f"no lowering for {node.target}")
+        raise Unsupported(_without_entry(node.target))
     g.origin, g.layout_of = (node.name,), functools.partial(_eager_layout, node, env)
     args = [_argument(a, env) for a in node.args]
     kwargs = {k: _argument(a, env) for k, a in node.kwargs.items()}
     result = entry.function(g, *args, **kwargs)
     _check(node, result)
     return result
+
+
+def _without_entry(target) -> str:
+    """Why a target that the registry does not have stays in eager."""
+    return reason_for(str(target).rpartition(".")[0]) or f"no lowering for {target}"
 
 
 def _eager_layout(node: fx.Node, env: Mapping[fx.Node, object], value: Value) -> Layout | None:
@@ -152,7 +158,7 @@ def judge(node: fx.Node) -> Verdict:
         return Verdict(True)
     entry = registry.find(node.target)
     if entry is None:
-        return Verdict(False, f"no lowering for {node.target}")
+        return Verdict(False, _without_entry(node.target))
     key = (entry, _fake_key(node.args), _fake_key(tuple(node.kwargs.items())), _fake_key(node))
     if key not in _VERDICTS:
         _VERDICTS[key] = _judge(node)

@@ -83,6 +83,8 @@ def dtype_name(dtype: torch.dtype) -> str:
     Raises:
         Unsupported: DVX has no lanes for it.
     """
+    if dtype.is_complex:
+        raise Unsupported(f"dtype {str(dtype).removeprefix('torch.')}: complex numbers have no DVX lanes")
     if dtype not in DTYPES:
         raise Unsupported(f"dtype {str(dtype).removeprefix('torch.')} has no DVX lanes")
     return DTYPES[dtype]

@@ -87,3 +87,7 @@ def test_running_statistics_of_half_types_are_moved(dtype):
         given = [t.clone() for t in tensors]
         moved.append((run(*given, training=True, momentum=0.5), *given[1:]))
     torch.testing.assert_close(moved[1], moved[0], rtol=2e-2, atol=2e-2)
+
+
+def test_soft_margin_loss_of_half_types_overflows_as_eagers():
+    check(F.soft_margin_loss, torch.tensor([3.0, -20.0]).half(), torch.ones(2).half())
