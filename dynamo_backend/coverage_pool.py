@@ -24,6 +24,10 @@ START_TIMEOUT_S = 300.0  # imports torch and its test database
 N_CELLS_OF_A_PROCESS = 400  # estimate: what Dynamo and loaded kernels keep stays below 4 GB
 
 
+def _command() -> list[str]:
+    return [sys.executable, "-m", f"{__package__}.coverage_worker"]
+
+
 class _Worker:
     """One process, started at the first cell and again after a crash."""
 
@@ -38,9 +42,7 @@ class _Worker:
         if self._process is None and (problem := self._start()) is not None:
             return _error(problem)
         asked = {"op": case.op, "dtype": case.dtype, "variant": case.variant, "n_samples": n_samples}
-        self._process.stdin.write(json.dumps(asked).encode() + b"\n")
-        self._process.stdin.flush()
-        line = self._read(timeout_s)
+        line = self._ask(json.dumps(asked).encode() + b"\n", timeout_s)
         if line is None:
             return _error(self._end(timeout_s))
         self._n_cells += 1
@@ -48,6 +50,14 @@ class _Worker:
             self.stop()
         answer = json.loads(line)
         return CellResult(**{**answer, "reasons": tuple(answer["reasons"])})
+
+    def _ask(self, line: bytes, timeout_s: float) -> bytes | None:
+        try:
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+        except BrokenPipeError:  # it died after its last answer
+            return None
+        return self._read(timeout_s)
 
     def stop(self) -> None:
         """End the process."""
@@ -57,8 +67,7 @@ class _Worker:
             self._process = None
 
     def _start(self) -> str | None:
-        command = [sys.executable, "-m", f"{__package__}.coverage_worker"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self._environment)
+        self._process = subprocess.Popen(_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self._environment)
         self._buffer, self._n_cells = b"", 0
         if self._read(START_TIMEOUT_S) == READY.encode():
             return None
