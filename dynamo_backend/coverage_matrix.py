@@ -13,7 +13,7 @@ from pathlib import Path
 
 __all__ = ["BAD", "NOT_COMPILED", "SCHEMA", "STATUSES", "CellResult", "Matrix", "Share", "merge", "read_matrix", "regressions", "shares", "worst", "write_matrix"]
 
-SCHEMA = 2
+SCHEMA = 1
 
 # status: what it means; best first
 STATUSES = {
