@@ -128,7 +128,7 @@ def _find_chain(table: _Table, second: Template) -> _Chain | None:
     exponentials, total, inside = _quotient(table, quotient, weights.domain)
     if exponentials is None or total is None or _reads_whole(total.expr, total.domain) is not exponentials.target.buffer:
         return None
-    arguments = _op(exponentials.expr, "exp")
+    arguments = _op(exponentials.expr, "exp") or _op(exponentials.expr, "exp_nonpositive")
     arguments = _op(arguments[0], "sub") if arguments else None
     if arguments is None:
         return None

@@ -148,15 +148,25 @@ class _GroupLowering:
         if not candidates:
             return None
         score = dict.fromkeys(candidates, 0.0)
-        for strides, weight in _accesses(self.group.statements):
+        for strides, weight in self._point_accesses():
             for a in candidates:
-                if a < len(strides) and strides[a] == 1:
+                if strides[a] == 1:
                     score[a] += weight
         for a in candidates:
             size = self.sizes[a]
             if isinstance(size, int) and size < self.lanes:
                 score[a] *= size / self.lanes
         return max(candidates, key=lambda a: (score[a], a))
+
+    def _point_accesses(self) -> list[tuple[tuple[Dim, ...], float]]:
+        """The accesses that touch memory at every point of the loops; what a row touches once, or registers hold, decides nothing."""
+        inside = {t.buffer for s in self.group.statements for t in s.targets()}
+        rows = []
+        for s in self.group.statements:
+            rows += [(leaf.strides, 1) for leaf in leaves(*s.expressions()) if isinstance(leaf, (Load, Gather)) and leaf.buffer not in inside]
+            rows += [(t.strides, 2) for t in s.targets() if t.buffer in self.group.stored]
+        full = [(strides, weight) for strides, weight in rows if len(strides) == len(self.sizes)]
+        return [(strides, weight if not self.group.row or any(st != 0 for st in strides[self.n_outer:]) else 0.25) for strides, weight in full]
 
     def _transpose_partner(self) -> int | None:
         """Another axis that some access walks with stride 1 while it strides over the vector axis: the two are tiled together."""

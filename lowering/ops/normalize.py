@@ -23,7 +23,7 @@ def softmax_over(g: Graph, x: Value, dim: int) -> Value:
     """Softmax over one dim, in x's own dtype (f32 or f64)."""
     x = g.realize(x)
     largest = reduce_over(g, "max", x, [dim], True)
-    exponentials = g.realize(g.map("exp", x - largest))
+    exponentials = g.realize(g.map("exp_nonpositive", x - largest))
     return exponentials * g.map("reciprocal", reduce_over(g, "sum", exponentials, [dim], True))
 
 
@@ -57,7 +57,7 @@ def log_softmax(g: Graph, x: Value, dim: int, half_to_float: bool = False) -> Va
         return g.constant(0.0, result, x.sizes)
     wide = g.realize(wide)
     largest = reduce_over(g, "max", wide, [dim], True)
-    total = g.map("log", reduce_over(g, "sum", g.map("exp", wide - largest), [dim], True))
+    total = g.map("log", reduce_over(g, "sum", g.map("exp_nonpositive", wide - largest), [dim], True))
     return g.cast(wide - largest - total, result)
 
 

@@ -19,7 +19,7 @@ POINTWISE = {
     "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.true_divide, "neg": torch.neg, "abs": torch.abs,
     "maximum": torch.maximum, "minimum": torch.minimum, "fmax": torch.fmax, "fmin": torch.fmin, "floor": torch.floor, "ceil": torch.ceil,
     "trunc": torch.trunc, "round": torch.round, "sqrt": torch.sqrt, "copysign": torch.copysign, "eq": torch.eq, "ne": torch.ne, "lt": torch.lt,
-    "le": torch.le, "gt": torch.gt, "ge": torch.ge, "exp": torch.exp, "log": torch.log, "log1p": torch.log1p, "rsqrt": torch.rsqrt,
+    "le": torch.le, "gt": torch.gt, "ge": torch.ge, "exp": torch.exp, "exp_nonpositive": torch.exp, "log": torch.log, "log1p": torch.log1p, "rsqrt": torch.rsqrt,
     "reciprocal": torch.reciprocal, "pow": torch.pow, "fma": lambda a, b, c: a * b + c, "sigmoid": torch.sigmoid, "tanh": torch.tanh,
     "and": torch.bitwise_and, "or": torch.bitwise_or, "xor": torch.bitwise_xor, "not": torch.bitwise_not, "where": torch.where,
     "div_trunc": lambda a, b: torch.div(a, b, rounding_mode="trunc"), "div_floor": lambda a, b: torch.div(a, b, rounding_mode="floor"),
