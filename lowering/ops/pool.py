@@ -169,15 +169,16 @@ def _pool_divisor(g: Graph, window: Window, include_pad: bool, override: int | N
 def _avg_pool(g: Graph, x: Value, window: Window, include_pad: bool, override: int | None) -> Value:
     if any(size == 0 for size in (*x.sizes, *window.outputs)):
         return _nothing(g, x.dtype, x, window)
-    if x.dtype not in FLOATS:
-        raise Unsupported(f"average pooling of dtype {x.dtype}")
     bordered = g.cast(window.bordered(g, x, 0), opmath(x.dtype))
     if window.n_elements > _UNROLLED:
         elements = window.elements(bordered)
         total = reduce_over(g, "sum", elements, _spatial_dims(elements, window.rank))
     else:
         total = functools.reduce(lambda a, b: a + b, [window.element(bordered, offset) for offset in window.offsets()])
-    return g.cast(total / _pool_divisor(g, window, include_pad, override, total.dtype), x.dtype)
+    count = _pool_divisor(g, window, include_pad, override, "f32" if x.dtype not in FLOATS else total.dtype)
+    if x.dtype not in FLOATS:  # eager divides integers as C does
+        return g.cast(g.map("div_trunc", total, g.cast(count, total.dtype)), x.dtype)
+    return g.cast(total / count, x.dtype)
 
 
 @lowering(aten.avg_pool1d.default)

@@ -20,7 +20,7 @@ from ..values import Graph, Unsupported, Value
 from .reduce import FLOATS, opmath, reduce_over
 from .scatter import zeros
 
-__all__ = ["cubic_weights"]
+__all__ = ["chosen_size", "cubic_weights", "given_scales", "source_step", "spatial_sizes"]
 
 aten = torch.ops.aten
 _CUBIC = -0.75  # the A of PyTorch's (and OpenCV's) cubic convolution
@@ -35,14 +35,15 @@ class Taps:
     weights: tuple[Value | None, ...]
 
 
-def _sizes(x: Value, n: int, output_size) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def spatial_sizes(x: Value, n: int, output_size) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The last n sizes of x and those asked for; weights are made for known ones."""
     inputs, outputs = x.sizes[x.rank - n:], tuple(output_size)
     if not all(isinstance(s, int) for s in (*inputs, *outputs)):
         raise Unsupported(f"resizing of symbolic sizes [{', '.join(map(render, inputs))}] to [{', '.join(map(render, outputs))}]")
     return inputs, outputs
 
 
-def _scale(size: int, out: int, align_corners: bool, factor: float | None, dtype: str) -> float:
+def source_step(size: int, out: int, align_corners: bool, factor: float | None, dtype: str) -> float:
     """Source step per output, divided in the dtype that eager computes in."""
     wide = torch.float64 if dtype == "f64" else torch.float32
     if align_corners:
@@ -65,14 +66,14 @@ def _nearest_taps(g: Graph, size: int, out: int, factor: float | None, is_exact:
     position = g.cast(g.index((out,), 0), dtype)
     if is_exact:
         position = position + 0.5
-    source = g.map("floor", position * _scale(size, out, False, factor, dtype))
+    source = g.map("floor", position * source_step(size, out, False, factor, dtype))
     return Taps((g.realize(_clamped(g, g.cast(source, "i64"), size)),), (None,))
 
 
 def _linear_taps(g: Graph, size: int, out: int, align_corners: bool, factor: float | None, dtype: str) -> Taps:
     if size == out:
         return Taps((g.index((out,), 0),), (None,))
-    source = g.map("maximum", _source(g, out, _scale(size, out, align_corners, factor, dtype), align_corners, dtype), g.constant(0.0, dtype))
+    source = g.map("maximum", _source(g, out, source_step(size, out, align_corners, factor, dtype), align_corners, dtype), g.constant(0.0, dtype))
     low = g.realize(_clamped(g, g.cast(source, "i64"), size))
     weight = g.map("minimum", g.map("maximum", source - g.cast(low, dtype), g.constant(0.0, dtype)), g.constant(1.0, dtype))
     weight = g.realize(weight)
@@ -93,7 +94,7 @@ def cubic_weights(t: Value) -> tuple[Value, Value, Value, Value]:
 
 
 def _cubic_taps(g: Graph, size: int, out: int, align_corners: bool, factor: float | None, dtype: str) -> Taps:
-    source = g.realize(_source(g, out, _scale(size, out, align_corners, factor, dtype), align_corners, dtype))
+    source = g.realize(_source(g, out, source_step(size, out, align_corners, factor, dtype), align_corners, dtype))
     floor = g.realize(g.map("floor", source))
     first = g.cast(floor, "i64")
     positions = tuple(g.realize(_clamped(g, first + offset, size)) for offset in (-1, 0, 1, 2))
@@ -152,7 +153,7 @@ def _whole_factors(inputs, outputs, factors) -> tuple[int, ...] | None:
 
 
 def _nearest(g: Graph, x: Value, output_size, scales, n: int, is_exact: bool) -> Value:
-    inputs, outputs = _sizes(x, n, output_size)
+    inputs, outputs = spatial_sizes(x, n, output_size)
     factors = _factors(n, scales)
     sizes = (*x.sizes[:x.rank - n], *outputs)
     if 0 in sizes:
@@ -199,7 +200,7 @@ def _smooth_taps(g: Graph, inputs, outputs, align_corners: bool, factors, dtype:
 
 
 def _smooth(g: Graph, x: Value, output_size, align_corners: bool, scales, n: int, is_cubic: bool = False) -> Value:
-    inputs, outputs = _sizes(x, n, output_size)
+    inputs, outputs = spatial_sizes(x, n, output_size)
     if x.dtype not in FLOATS:
         raise Unsupported(f"interpolation of dtype {x.dtype}")
     sizes = (*x.sizes[:x.rank - n], *outputs)
@@ -212,7 +213,7 @@ def _smooth(g: Graph, x: Value, output_size, align_corners: bool, scales, n: int
 
 def _smooth_backward(g: Graph, grad: Value, input_size, align_corners: bool, scales, n: int, is_cubic: bool = False) -> Value:
     sizes = tuple(input_size)
-    inputs, outputs = _sizes(g.constant(0, grad.dtype, sizes), n, grad.sizes[grad.rank - n:])
+    inputs, outputs = spatial_sizes(g.constant(0, grad.dtype, sizes), n, grad.sizes[grad.rank - n:])
     if 0 in sizes or 0 in grad.sizes:
         return g.constant(0, grad.dtype, sizes)
     wide = g.cast(grad, opmath(grad.dtype))
@@ -220,11 +221,12 @@ def _smooth_backward(g: Graph, grad: Value, input_size, align_corners: bool, sca
     return g.cast(_spread(g, wide, taps, sizes), grad.dtype)
 
 
-def _given_scales(scales) -> list[float | None] | None:
+def given_scales(scales) -> list[float | None] | None:
+    """Factors as a list, None where there is none."""
     return list(scales) if any(s is not None for s in scales) else None
 
 
-def _chosen_size(x: Value, n: int, output_size, factors) -> list[int]:
+def chosen_size(x: Value, n: int, output_size, factors) -> list[int]:
     """The output size of a .vec overload, which has a size or factors."""
     if output_size is not None:
         return list(output_size)
@@ -239,15 +241,15 @@ def _register_nearest(n: int, name: str, is_exact: bool) -> None:
 
     @lowering(packet.default)
     def resize(g, x, output_size, *scales):
-        return _nearest(g, x, output_size, _given_scales(scales), n, is_exact)
+        return _nearest(g, x, output_size, given_scales(scales), n, is_exact)
 
     @lowering(packet.vec)
     def resize_vec(g, x, output_size, scale_factors):
-        return _nearest(g, x, _chosen_size(x, n, output_size, scale_factors), scale_factors, n, is_exact)
+        return _nearest(g, x, chosen_size(x, n, output_size, scale_factors), scale_factors, n, is_exact)
 
     @lowering(backward.default)
     def resize_backward(g, grad, output_size, input_size, *scales):
-        return _nearest_backward(g, grad, input_size, _given_scales(scales), n, is_exact)
+        return _nearest_backward(g, grad, input_size, given_scales(scales), n, is_exact)
 
 
 def _register_smooth(n: int, name: str, is_cubic: bool) -> None:
@@ -255,15 +257,15 @@ def _register_smooth(n: int, name: str, is_cubic: bool) -> None:
 
     @lowering(packet.default)
     def resize(g, x, output_size, align_corners, *scales):
-        return _smooth(g, x, output_size, align_corners, _given_scales(scales), n, is_cubic)
+        return _smooth(g, x, output_size, align_corners, given_scales(scales), n, is_cubic)
 
     @lowering(packet.vec)
     def resize_vec(g, x, output_size, align_corners, scale_factors):
-        return _smooth(g, x, _chosen_size(x, n, output_size, scale_factors), align_corners, scale_factors, n, is_cubic)
+        return _smooth(g, x, chosen_size(x, n, output_size, scale_factors), align_corners, scale_factors, n, is_cubic)
 
     @lowering(backward.default)
     def resize_backward(g, grad, output_size, input_size, align_corners, *scales):
-        return _smooth_backward(g, grad, input_size, align_corners, _given_scales(scales), n, is_cubic)
+        return _smooth_backward(g, grad, input_size, align_corners, given_scales(scales), n, is_cubic)
 
 
 for _n in (1, 2, 3):
