@@ -77,8 +77,10 @@ def tanh(x: Lanes) -> Lanes:
 
 
 def sigmoid(x: Lanes) -> Lanes:
-    """1 / (1 + e**-x)."""
-    return 1.0 / (exp(-x) + 1.0)
+    """1 / (1 + e**-x); below e**-87 the power no longer changes the sum, and where it overflows the result is 0."""
+    value, whole = _reduced_exp((-x).max(-87.0).min(89.0))
+    power = (whole + 127).op("vshl", 23).bits("sf")  # infinite for 2**128
+    return 1.0 / value.fma(power, 1.0)
 
 
 def erf(x: Lanes) -> Lanes:

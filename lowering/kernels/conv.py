@@ -133,18 +133,29 @@ def _write_contraction(w: KernelWriter, statement: Template, image: Image, margi
     depth = group_channels * product(kernel)
     tile = choose_tile(machine, REGISTER_TYPE[out.dtype], batch * product(pixels), group_columns, depth, params.groups)
     steps = [step * s for step, s in zip(dilation, image.strides)]
+    rows = (Axis(batch, image.batch_stride), *(Axis(size, step * s) for size, step, s in zip(pixels, stride, image.strides)))
+    flat = merged_axes([axis for axis in rows if axis.size != 1])
     axes, b_offset, a_offset = _in_memory_order([(group_channels, weight.strides[2], image.channel_stride), *zip(params.kernel, weight.strides[3:], steps[3 - len(params.kernel):])])
+    if len(flat) == 1 and any(_overlap(flat[0].a, step, tile.rows) for _, _, step in axes):
+        axes.sort(key=lambda axis: axis[2] == image.channel_stride)
     moved = dataclasses.replace(weight, offset=weight.offset + b_offset)
     packed = pack(moved, machine.lanes, tile.vectors * machine.lanes, ((params.groups, weight.strides[0]),), tuple((size, b) for size, b, _ in axes),
                   (group_columns, weight.strides[1]), out.dtype, f"{out.name}_panels", statement.origins)
     k = merged_axes([Axis(size, a, stride) for (size, _, a), stride in zip(axes, packed.k_strides) if size != 1])
-    rows = (Axis(batch, image.batch_stride), *(Axis(size, step * s) for size, step, s in zip(pixels, stride, image.strides)))
-    flat = merged_axes([axis for axis in rows if axis.size != 1])
     place = _placing(w, (batch, *pixels), group_columns, len(params.kernel), is_collapsed)
     contraction = Contraction(image.buffer, image.offset + a_offset, packed.panels, (Axis(params.groups, group_channels * image.channel_stride, packed.batch_strides[0]),), flat, k, group_columns, out.dtype, place, 1,
                               a_stays_near=stays_near(machine, product((batch, params.channels // params.groups, *image.sizes)), out.dtype))
     contract(w, contraction, tile, sink)
     return [*kernels, packed.kernel]
+
+
+def _overlap(row: Dim, tap: Dim, tile_rows: int) -> bool:
+    """Whether a step along a tap leads from one row of a tile to another of its rows.
+
+    With such taps side by side C compilers keep what rows share in registers, of which there are not enough (measured: half the speed);
+    so channels come between.
+    """
+    return isinstance(tap, int) and isinstance(row, int) and row != 0 and tap % row == 0 and 0 < abs(tap // row) < tile_rows
 
 
 def _in_memory_order(axes: list[tuple[int, Dim, Dim]]) -> tuple[list[tuple[int, Dim, Dim]], Dim, Dim]:

@@ -106,7 +106,7 @@ def gelu_backward(grad, x, *, approximate="none"):
 @formula(aten.silu.default)
 def silu(x):
     """x sigmoid(x)."""
-    return x / (1.0 + (-x).op("exp"))
+    return x * x.op("sigmoid")
 
 
 @formula(aten.silu_backward.default)

@@ -66,6 +66,7 @@ PLAIN = [
     case((1, 40, 5, 5), (48, 40, 5, 5), padding=2),
 ]
 ONE_AND_THREE_DIMS = [
+    case((2, 20, 33), (24, 20, 3), padding=1),  # taps lead from row to row of a tile
     case((2, 5, 30), (9, 5, 4), padding=2, stride=3),
     case((1, 6, 17), (8, 6, 3), dilation=4, padding=4, last=True),
     case((1, 3, 6, 7, 8), (10, 3, 3, 3, 3), padding=1),
