@@ -29,7 +29,7 @@ __all__ = ["ConvParams"]
 # Measured on AVX2: below, the transforms cost more than the multiplications that they save.
 LEAST_WINOGRAD_CHANNELS = 32
 LEAST_WINOGRAD_PIXELS = 600
-LEAST_FROZEN_WINOGRAD_PIXELS = 128
+LEAST_FROZEN_WINOGRAD_PIXELS = 40
 
 
 @dataclasses.dataclass(frozen=True)

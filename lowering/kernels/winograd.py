@@ -21,26 +21,45 @@ from .tile import choose_tile
 __all__ = ["WinogradTiling", "square_margins", "transform_weights", "winograd", "winograd_tiling"]
 
 POSITIONS = 16
+LEAST_JOBS = 2  # two contexts have work
 
 
 @dataclasses.dataclass(frozen=True)
 class WinogradTiling:
-    """Register tile (`rows` squares by `vectors` vectors of channels), squares of a job, and squares per image side."""
+    """Blocking of a job.
+
+    Attributes:
+        rows, vectors: register tile: squares by vectors of channels.   squares: per image side.
+        block: squares of a job.   groups: jobs that share the panels of a block.
+        panels: panels that are multiplied, position by position, before they are transformed out.
+    """
 
     rows: int
     vectors: int
-    block: int
     squares: tuple[int, int]
+    block: int
+    groups: int
+    panels: int
 
 
 def winograd_tiling(machine: Machine, batch: int, pixels: tuple[int, int], channels: int, columns: int) -> WinogradTiling:
-    """The blocking: a job's transformed squares fill half of the second level, and two contexts have work."""
+    """The blocking of least traffic with far memory.
+
+    Either a job's transformed squares stay near for panel after panel, and the weights are read for every few squares; or all squares and panels
+    of one position follow each other, which reads the weights seldom, but the squares and products of 16 positions come and go.
+    """
     squares = ((pixels[0] + 1) // 2, (pixels[1] + 1) // 2)
     total = batch * squares[0] * squares[1]
-    most = max(6, machine.l2_bytes // 2 // (POSITIONS * channels * 4))
-    block = -(-total // max(-(-total // most), 2))
+    near = min(total, max(6, machine.l2_bytes // 2 // (POSITIONS * channels * 4)))
+    far = min(total, max(6, machine.l2_bytes // 4 // ((channels + columns) * 4)))
+    weights = POSITIONS * channels * columns
+    is_near = -(-total // near) * weights <= -(-total // far) * weights + 2 * POSITIONS * total * (channels + columns)
+    n_blocks = -(-total // (near if is_near else far))
+    block = -(-total // n_blocks)
     tile = choose_tile(machine, "sf", block, columns, channels)
-    return WinogradTiling(tile.rows, tile.vectors, -(-block // tile.rows) * tile.rows, squares)
+    n_panels = -(-columns // (tile.vectors * machine.lanes))
+    groups = min(-(-LEAST_JOBS // n_blocks), n_panels)
+    return WinogradTiling(tile.rows, tile.vectors, squares, -(-block // tile.rows) * tile.rows, groups, 1 if is_near else -(-n_panels // groups))
 
 
 def square_margins(pixels: Dim, image: Dim, before: Dim) -> Dim:
@@ -93,7 +112,7 @@ def winograd(w: KernelWriter, image: Image, weights: Buffer, tiling: WinogradTil
 
 
 class _WinogradKernel:
-    """Jobs are blocks of squares: transform in, multiply and transform out panel by panel."""
+    """Jobs are blocks of squares and groups of panels: transform in, then multiply and transform out some panels at a time."""
 
     def __init__(self, w: KernelWriter, image: Image, weights: Buffer, tiling: WinogradTiling, columns: int, pixels: tuple[int, int], place, sink: Sink):
         self.w, self.image, self.weights, self.t = w, image, weights, tiling
@@ -102,21 +121,31 @@ class _WinogradKernel:
         self.n_panels = -(-columns // self.width)
         self.pitch = -(-image.channels // w.lanes) * w.lanes
         self.inside = w.scratch("sf", POSITIONS * tiling.block * self.pitch)
-        self.products = w.scratch("sf", POSITIONS * tiling.block * self.width)
+        self.products_pitch = tiling.panels * self.width
+        self.products = w.scratch("sf", POSITIONS * tiling.block * self.products_pitch)
 
     def write(self) -> None:
         w, t = self.w, self.t
         total = product((self.image.batch, *t.squares))
-        with w.loop("job", 0, -(-total // t.block), parallel=True) as job:
-            self.first = w.let(job.index * t.block)
+        per_group = -(-self.n_panels // t.groups)
+        with w.loop("job", 0, -(-total // t.block) * t.groups, parallel=True) as job:
+            block, group = decompose(w, job.index, (-(-total // t.block), t.groups))
+            self.first = w.let(block * t.block)
             self.count = w.let(minimum(t.block, total - self.first))
+            end = self.n_panels if t.groups == 1 else w.let(minimum(group * per_group + per_group, self.n_panels))
             with w.loop("s", 0, self.count) as square:
                 self._transform_in(square.index)
-            with w.loop("p", 0, self.n_panels) as panel:
-                with w.loop("q", 0, POSITIONS) as position:
-                    self._multiply(panel.index, position.index)
-                with w.loop("s", 0, self.count) as square:
-                    self._transform_out(panel.index, square.index)
+            with w.loop("p", group * per_group, end, t.panels) as first:
+                self._panels(first.index, end)
+
+    def _panels(self, first: Dim, end: Dim) -> None:
+        """The products of up to `panels` panels, and their transform."""
+        w, t = self.w, self.t
+        last = first + 1 if t.panels == 1 else w.let(minimum(first + t.panels, end))
+        with w.loop("q", 0, POSITIONS) as position, w.loop("p", first, last) as panel:
+            self._multiply(panel.index, panel.index - first, position.index)
+        with w.loop("s", 0, self.count) as square:
+            self._transform_out(first, last, square.index)
 
     def _square(self, index: Dim) -> list[Dim]:
         """(image, row, column) of a square of the job."""
@@ -147,18 +176,18 @@ class _WinogradKernel:
         for position, value in enumerate(value for row in values for value in row):
             w.op("vst.sf", w.addr(self.inside, place + position * (self.t.block * self.pitch), write=True), value)
 
-    def _multiply(self, panel: Dim, position: Dim) -> None:
+    def _multiply(self, panel: Dim, place: Dim, position: Dim) -> None:
         """All squares of the job times one panel at one position; rows behind the last square are computed and ignored."""
         w, t, channels = self.w, self.t, self.image.channels
         weights = w.let((position * self.n_panels + panel) * (channels * self.width))
         with w.loop("m", 0, self.count, t.rows) as m:
             rows = w.let((position * t.block + m.index) * self.pitch)
-            target = w.let((position * t.block + m.index) * self.width)
+            target = w.let((position * t.block + m.index) * self.products_pitch + place * self.width)
             totals = (zero(w, "sf"),) * (t.rows * t.vectors)
             with w.loop("k", 0, channels, carried=totals, unroll=4) as k:
                 k.next = self._step(rows + k.index, weights + k.index * self.width, k.values)
             for i, total in enumerate(k.results):
-                w.op("vst.sf", w.addr(self.products, target + i // t.vectors * self.width + i % t.vectors * w.lanes, write=True), total)
+                w.op("vst.sf", w.addr(self.products, target + i // t.vectors * self.products_pitch + i % t.vectors * w.lanes, write=True), total)
 
     def _step(self, a: Dim, b: Dim, totals: tuple[V, ...]) -> tuple[V, ...]:
         w, vectors = self.w, self.t.vectors
@@ -169,12 +198,12 @@ class _WinogradKernel:
             result += [multiply_add(w, element, columns[v], totals[r * vectors + v]) for v in range(vectors)]
         return tuple(result)
 
-    def _transform_out(self, panel: Dim, index: Dim) -> None:
+    def _transform_out(self, first_panel: Dim, last_panel: Dim, index: Dim) -> None:
         w, lanes = self.w, self.w.lanes
         n, y, x = self._square(index)
-        source = w.let(index * self.width)
-        first = w.let(panel * self.width)
-        end = w.let(minimum(first + self.width, self.columns)) if self.columns % self.width else first + self.width
+        source = w.let(index * self.products_pitch)
+        first = w.let(first_panel * self.width)
+        end = w.let(minimum(last_panel * self.width, self.columns)) if self.columns % self.width else w.let(last_panel * self.width)
         whole = w.let(first + floordiv(end - first, lanes) * lanes)
         with w.loop("n", first, whole, lanes) as column:
             self._put_square(n, y, x, source + column.index - first, column.index, None)
@@ -185,7 +214,7 @@ class _WinogradKernel:
     def _put_square(self, n: Dim, y: Dim, x: Dim, source: Dim, column: Dim, mask: V | None) -> None:
         """Four output pixels of one vector of channels, as far as they exist."""
         w, (height, width) = self.w, self.pixels
-        step = self.t.block * self.width
+        step = self.t.block * self.products_pitch
         values = [[w.op("vld.sf", w.addr(self.products, source + (4 * i + j) * step)) for j in range(4)] for i in range(4)]
 
         def along(m: list[V]) -> list[V]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from value_programs import MACHINES, compile_values, run_values
@@ -104,6 +106,10 @@ def test_squares_of_winograd_agree(machine):
     check_cases(SQUARES if machine == "lanes8" else SQUARES[1:2], MACHINES[machine])
 
 
+def test_squares_agree_where_products_of_all_panels_are_kept():
+    check_cases(SQUARES[:1], dataclasses.replace(MACHINES["lanes8"], l2_bytes=32 * 1024))
+
+
 def test_squares_stay_within_the_stated_error():
     (x, w), arguments = case((1, 512, 8, 80), (32, 512, 3, 3), padding=1, bias=False)
     partition, run = compile_values(lambda g, x, w: lower(aten.convolution.default)(g, x, w, None, *arguments), (x, w), MACHINES["lanes8"])
@@ -203,9 +209,10 @@ def test_gradients_agree(cases, machine):
             check(next(results), expected)
 
 
-def test_frozen_weights_are_transformed_once_and_serve_smaller_images():
+@pytest.mark.parametrize(("channels", "columns"), [(32, 32), (320, 48)])
+def test_frozen_weights_are_transformed_once_and_serve_smaller_images(channels, columns):
     torch.manual_seed(0)
-    model, x = torch.nn.Conv2d(32, 32, 3, padding=1).eval(), torch.randn(1, 32, 12, 12)
+    model, x = torch.nn.Conv2d(channels, columns, 3, padding=1).eval(), torch.randn(1, channels, 8, 8)
     kinds = {}
     with torch.no_grad():
         for freeze in (False, True):
