@@ -19,14 +19,14 @@ help:
 	@echo "make test      all tests"
 	@echo "make check     generated files are up to date, and the quick tests"
 	@echo "make coverage  writes docs/op_coverage.md: per operator and dtype, what ran natively"
-	@echo "make bench     the demo with more time for its latencies"
+	@echo "make bench     accel against eager, inductor, OpenVINO and ONNX Runtime: table, JSON and plot, about ten minutes"
 	@echo "make clean     removes caches and build products; make distclean also removes $(VENV)"
 
 demo: $(VENV)/.demo
 	$(RUN) examples/demo.py
 
-bench: $(VENV)/.demo
-	$(RUN) examples/demo.py --seconds 20
+bench: $(VENV)/.bench
+	$(RUN) benchmarks/run.py --quick --budget 8 --starts mlp_tiny
 
 test: $(VENV)/.test
 	$(RUN) -m pytest $(PYTEST_FLAGS)
@@ -53,6 +53,10 @@ $(VENV)/.demo: $(VENV)/.base examples/weights.txt
 
 $(VENV)/.test: $(VENV)/.demo
 	$(PIP) install $(PINNED) -e '.[cc,demo,test]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.base
+	$(PIP) install $(PINNED) -e '.[cc,demo,bench]'
 	@touch $@
 
 clean:

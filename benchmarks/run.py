@@ -21,7 +21,7 @@ from kernels import KERNELS
 from models import MODELS
 from peers import BACKENDS
 from report import case_line, heading, machine_facts, plot, summary
-from startup import measure_starts, start_lines
+from startup import STARTS, measure_starts, start_lines, start_summary
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent / ".cache" / "bench"
@@ -45,13 +45,14 @@ def main() -> int:
         document["cases"].append(result)
         print(case_line(result, options.backends), flush=True)
         (output / "results.json").write_text(json.dumps(document, indent=1))
-    for case in find_cases(options.starts, MODELS, False):
+    for case in find_cases(list(STARTS) if options.starts == ["all"] else options.starts, MODELS, False):
         document["starts"].append(measure_starts(case.name, options.threads, options.timeout))
         print("\n".join(start_lines(document["starts"][-1])), flush=True)
         (output / "results.json").write_text(json.dumps(document, indent=1))
     print(summary(document["cases"]))
+    print(start_summary(document["starts"]))
     print(plot(document, output / "ratios.png"))
-    print(f"{len(document['cases'])} cases in {time.perf_counter() - started:.0f} s; {output / 'results.json'}")
+    print(f"{len(document['cases'])} cases in {time.perf_counter() - started:.0f} s\nresults: {output / 'results.json'}")
     return int(any(is_bad(result) for result in document["cases"]))
 
 
@@ -60,7 +61,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="accel against eager, inductor, OpenVINO and ONNX Runtime on this machine.")
     parser.add_argument("--models", nargs="*", default=[], metavar="NAME", help=f"all, or some of: {', '.join(MODELS)}")
     parser.add_argument("--kernels", nargs="*", default=[], metavar="NAME", help=f"all, or some of: {', '.join(KERNELS)}")
-    parser.add_argument("--starts", nargs="*", default=[], metavar="NAME", help="models whose cold start, warm start and peak memory are measured")
+    parser.add_argument("--starts", nargs="*", default=[], metavar="NAME", help=f"models whose cold start, warm start and peak memory are measured; all: {', '.join(STARTS)}")
     parser.add_argument("--quick", action="store_true", help="a selection of models and kernels")
     parser.add_argument("--backends", nargs="+", default=list(BACKENDS), choices=list(BACKENDS), metavar="NAME", help=", ".join(BACKENDS))
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="for every backend, default %(default)s")
