@@ -6,17 +6,15 @@ import dataclasses
 import logging
 import os
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import torch
 from torch import fx
 
 from .artifact import artifact_of, mark
 from .dump import dump_graph
-from .errors import CompileError, StrictError
+from .errors import CompileError, StrictError, describe_bug
 from .freeze import fold_constants
 from .graph_runner import Runner, make_runner
 from .lowering import Unsupported
@@ -182,11 +180,8 @@ def _is_seed(node: fx.Node) -> bool:
 
 def _describe_failure(error: BaseException) -> str:
     """What went wrong; where our own code is at fault, the line that raised."""
-    text = f"not compiled: {type(error).__name__}: {error}"
-    if isinstance(error, (BuildError, Unsupported)):
-        return text
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{text} (a bug of accel, in {Path(frame.filename).name}:{frame.lineno}; please report it)"
+    is_told = isinstance(error, (BuildError, Unsupported))
+    return f"not compiled: {type(error).__name__}: {error}" if is_told else f"not compiled: {describe_bug(error)}"
 
 
 def _warn_of(failures: Mapping[Partition, str], name: str) -> None:

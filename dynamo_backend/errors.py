@@ -11,7 +11,10 @@ A result that eager would refuse (an index out of range) raises what eager raise
 
 from __future__ import annotations
 
-__all__ = ["AccelError", "CompileError", "OptionError", "StrictError"]
+import traceback
+from pathlib import Path
+
+__all__ = ["AccelError", "CompileError", "OptionError", "StrictError", "describe_bug"]
 
 
 class AccelError(Exception):
@@ -28,3 +31,9 @@ class StrictError(AccelError):
 
 class CompileError(AccelError):
     """A partition could not be compiled; the message names the stage."""
+
+
+def describe_bug(error: BaseException) -> str:
+    """An exception that our own code should not have raised, with the line that did."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} (a bug of accel, in {Path(frame.filename).name}:{frame.lineno}; please report it)"

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
+from .errors import describe_bug
 from .lowering import Verdict
 from .lowering.decisions import reason_for
 from .nodes import is_call, is_getitem
 from .options import Options
 
 __all__ = ["judge_graph"]
+
+logger = logging.getLogger("accel")
 
 
 def judge_graph(graph: fx.Graph, options: Options, judge: Callable[[fx.Node], Verdict]) -> dict[fx.Node, Verdict]:
@@ -23,7 +27,13 @@ def judge_graph(graph: fx.Graph, options: Options, judge: Callable[[fx.Node], Ve
 
 def _verdict(node: fx.Node, options: Options, judge: Callable[[fx.Node], Verdict]) -> Verdict:
     excluded = _excluded_by_option(node, options.fallback_ops) or _foreign_tensor(node) or _unsupported_form(node)
-    return Verdict(False, excluded) if excluded else judge(node)
+    if excluded:
+        return Verdict(False, excluded)
+    try:
+        return judge(node)
+    except Exception as error:  # a fault of one lowering leaves its node to eager
+        logger.warning("%s runs in eager: its lowering failed: %s", node.name, describe_bug(error))
+        return Verdict(False, f"not lowered: {describe_bug(error)}")
 
 
 def _excluded_by_option(node: fx.Node, fallback_ops: frozenset[str]) -> str | None:

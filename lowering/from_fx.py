@@ -79,7 +79,31 @@ def _from_sympy(expr) -> Dim:
     if isinstance(expr, sympy.floor):
         numerator, denominator = expr.args[0].as_numer_denom()
         return floordiv(_from_sympy(numerator), _from_sympy(denominator))
+    if name in ("CeilToInt", "FloorToInt", "TruncToInt"):
+        numerator, denominator = _ratio(expr.args[0])
+        return floordiv(numerator + (denominator - 1 if name == "CeilToInt" else 0), denominator)
     raise Unsupported(f"size expression {expr} has no index form")
+
+
+def _ratio(expr) -> tuple[Dim, Dim]:
+    """A size that was computed in double, as numerator and denominator: exact for the numbers that _fraction takes and sizes below 2**37."""
+    if expr.is_Float:
+        return _fraction(float(expr))
+    if expr.is_Mul:
+        ratios = [_ratio(a) for a in expr.args]
+        return product(n for n, _ in ratios), product(d for _, d in ratios)
+    name = type(expr).__name__
+    if name in ("FloatTrueDiv", "IntTrueDiv"):
+        (a, b), (c, d) = map(_ratio, expr.args)
+        return (-a * d, -b * c) if isinstance(c, int) and c < 0 else (a * d, b * c)
+    return _from_sympy(expr.args[0] if name == "ToFloat" else expr), 1
+
+
+def _fraction(value: float) -> tuple[int, int]:
+    numerator, denominator = value.as_integer_ratio()
+    if denominator > 2**16:
+        raise Unsupported(f"a size is computed with {value}, whose double is rounded")
+    return numerator, denominator
 
 
 def _input_value(g: Graph, name: str, fake: torch.Tensor, kind: str = "input") -> Value:

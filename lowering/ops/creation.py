@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from ..index_expr import IndexExpr, exact_div, floordiv
@@ -135,16 +137,17 @@ def arange(g: Graph, *bounds, dtype=None, **_) -> Value:
     length = _arange_length(start, end, step, is_float)
     index = g.index((length,), 0)
     if is_float or name in ("f32", "f64", "f16", "bf16"):
-        wide = g.cast(index, "f64")
-        return g.cast(g.map("add", g.map("mul", wide, g.constant(float(step), "f64")), g.constant(float(start) if not isinstance(start, IndexExpr) else start, "f64")), name)
+        first, distance = (g.constant(bound if isinstance(bound, IndexExpr) else float(bound), "f64") for bound in (start, step))
+        return g.cast(g.map("add", g.map("mul", g.cast(index, "f64"), distance), first), name)
     return g.cast(g.map("add", g.map("mul", index, g.constant(step, "i64")), g.constant(start, "i64")), name)
 
 
 def _arange_length(start, end, step, is_float: bool):
-    if is_float:
-        import math
-
+    if is_float and not any(isinstance(b, IndexExpr) for b in (start, end, step)):
         return max(0, math.ceil((end - start) / step))
+    if not all(isinstance(b, IndexExpr) or int(b) == b for b in (start, end, step)):
+        raise Unsupported(f"arange from {start} to {end} by {step}: fractions beside a symbolic size")
+    start, end, step = (b if isinstance(b, IndexExpr) else int(b) for b in (start, end, step))
     if all(isinstance(b, int) for b in (start, end, step)):
         return max(0, -((start - end) // step))
     length = exact_div(end - start, step)

@@ -209,6 +209,20 @@ def test_partition_that_fails_to_compile_runs_in_eager_with_one_warning(broken, 
     assert all(seen[0].fallbacks.values()) and len(seen[0].fallbacks) == seen[0].n_calls
 
 
+def test_lowering_that_fails_when_judged_leaves_its_node_to_eager(caplog):
+    class Failing(EagerCompiler):
+        def judge(self, node):
+            return super().judge(node) if "amax" not in node.name else {}["no such key"]
+
+    seen = []
+    compiled = compile_with(Failing(), lambda x: (x * 2 + 1).amax(0) * 3 + 1, seen)
+    x = torch.randn(4, 4)
+    with caplog.at_level(logging.WARNING, "accel"):
+        torch.testing.assert_close(compiled(x), (x * 2 + 1).amax(0) * 3 + 1)
+    (reason,) = seen[0].fallbacks.values()
+    assert "KeyError" in reason and "please report it" in reason and "amax runs in eager" in caplog.text
+
+
 def test_partition_that_fails_to_compile_raises_when_strict():
     compiled = compile_with(EagerCompiler(broken="build"), lambda x: x * 2, options={"strict": True})
     with pytest.raises(Exception, match="CompileError[\\s\\S]*the compiler is out of order"):
