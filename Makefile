@@ -12,13 +12,14 @@ PINNED := -c constraints.txt
 export ACCEL_CACHE_DIR ?= $(CURDIR)/.cache/accel
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help demo test check coverage bench clean distclean
+.PHONY: help demo test check coverage architectures bench clean distclean
 
 help:
 	@echo "make demo      three models with real weights: results, coverage, error, latency, explain"
 	@echo "make test      all tests"
 	@echo "make check     generated files are up to date, and the quick tests"
 	@echo "make coverage  writes docs/op_coverage.md: per operator and dtype, what ran natively"
+	@echo "make architectures  compiles some 85 known models and compares them with eager"
 	@echo "make bench     accel against eager, inductor, OpenVINO and ONNX Runtime: table, JSON and plot, about ten minutes"
 	@echo "make clean     removes caches and build products; make distclean also removes $(VENV)"
 
@@ -34,6 +35,9 @@ test: $(VENV)/.test
 check: $(VENV)/.test
 	$(RUN) -m accel.csrc.gen --check
 	$(RUN) -m pytest -m "not slow" $(PYTEST_FLAGS)
+
+architectures: $(VENV)/.demo
+	$(RUN) benchmarks/architectures.py
 
 coverage: $(VENV)/.test
 	$(RUN) -m accel coverage

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from accel.coverage_compare import run_call
 from program import BATCHES, SETUPS, InputSpec, Line, Program, names_in
 
 FLOATS = ("float32", "float64", "float16", "bfloat16")
@@ -245,7 +246,7 @@ def draw(seed: int) -> Program:
 
 def _is_runnable(program: Program, batch: int) -> bool:
     try:
-        outputs = program.function()(*program.make_inputs(batch))
+        run = run_call(program.function(), program.make_inputs(batch), is_backward=program.is_backward)
     except (RuntimeError, IndexError, ValueError, TypeError):
         return False
-    return all(map(_is_tame, outputs))
+    return all(map(_is_tame, run.outputs))
