@@ -9,6 +9,8 @@ import torch
 from torch._prims_common import suggest_memory_format
 from torch.nn import functional as F
 
+from .foreach import foreach_decompositions
+
 __all__ = ["OWN_DECOMPOSITIONS", "OWN_FORMS", "late_decompositions"]
 
 aten = torch.ops.aten
@@ -131,6 +133,7 @@ OWN_DECOMPOSITIONS = {
     aten.soft_margin_loss.default: soft_margin_loss,
     **{getattr(aten.logspace, overload): logspace for overload in ("default", "Tensor_Tensor", "Tensor_Scalar", "Scalar_Tensor")},
     **_chunked_losses(),
+    **foreach_decompositions(),
 }
 
 # Of ops that have a lowering: forms of a few calls of them; the others stay whole.

@@ -7,7 +7,7 @@ import dataclasses
 from .build_vector import Builder
 from .vector_ir import V
 
-__all__ = ["Lanes", "polynomial"]
+__all__ = ["Lanes", "chebyshev", "polynomial"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,3 +140,12 @@ def polynomial(x: Lanes, coefficients) -> Lanes:
     for coefficient in reversed(coefficients[:-1]):
         total = total.fma(x, coefficient)
     return total
+
+
+def chebyshev(t: Lanes, coefficients) -> Lanes:
+    """The sum of coefficients[k] * T_k(t) by Clenshaw's recurrence."""
+    twice = t + t
+    later, last = t.of(0.0), t.of(coefficients[-1])
+    for coefficient in reversed(coefficients[1:-1]):
+        later, last = last, twice.fma(last, coefficient - later)
+    return t.fma(last, coefficients[0] - later)

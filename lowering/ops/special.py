@@ -14,6 +14,11 @@ INT_BITS = ("i64", "i32", "i16", "i8", "u8")
 
 UNARY = {
     aten.lgamma.default: "lgamma", aten.digamma.default: "digamma", aten.special_erfcx.default: "erfcx", aten.special_ndtri.default: "ndtri",
+    aten.i0.default: "i0", aten.special_modified_bessel_i0.default: "i0", aten.special_modified_bessel_i1.default: "i1", aten.special_i0e.default: "i0e",
+    aten.special_i1.default: "i1", aten.special_i1e.default: "i1e", aten.special_modified_bessel_k0.default: "k0", aten.special_modified_bessel_k1.default: "k1",
+    aten.special_scaled_modified_bessel_k0.default: "k0e", aten.special_scaled_modified_bessel_k1.default: "k1e", aten.special_bessel_j0.default: "bessel_j0",
+    aten.special_bessel_j1.default: "bessel_j1", aten.special_bessel_y0.default: "bessel_y0", aten.special_bessel_y1.default: "bessel_y1",
+    aten.special_spherical_bessel_j0.default: "spherical_bessel_j0", aten.special_airy_ai.default: "airy_ai",
 }  # fmt: skip
 
 BINARY = {
