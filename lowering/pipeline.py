@@ -22,6 +22,7 @@ from .tensor_ir import Buffer, Scan, Scatter, Template
 from .vector_ir import MEMORY_TYPE, Kernel
 from .vectorize import lower_group
 from .vectorize_indexed import lower_scan, lower_scatter
+from .write_in_place import write_in_place
 
 __all__ = ["KernelReport", "LoweredPartition", "lower_partition", "vectorize"]
 
@@ -90,7 +91,7 @@ def lower_partition(nodes: Sequence, inputs: Sequence, outputs: Sequence, *, mac
         Unsupported: a node cannot be lowered.
     """
     lowered = lower_nodes(name, nodes, inputs, outputs, constants, allows_winograd)
-    lowered = dataclasses.replace(lowered, program=find_attention(lowered.program))
+    lowered = dataclasses.replace(lowered, program=write_in_place(find_attention(lowered.program)))
     schedule = fuse(lowered.program)
     bound = vectorize(schedule, machine)
     max_contexts = max_contexts or machine.n_contexts or os.cpu_count() or 1
