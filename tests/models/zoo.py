@@ -121,6 +121,13 @@ def bert():
     return TokenLogits(BertForSequenceClassification(config))
 
 
+def discriminator(classes=5):
+    """A GAN's discriminator of strided convolutions (Radford et al. 2015), with logits of auxiliary classes: [batch, 3, 16, 16] -> [batch, classes]."""
+    first = [nn.Conv2d(3, 8, 4, 2, padding=1), nn.LeakyReLU(0.2)]
+    second = [nn.Conv2d(8, 16, 4, 2, padding=1, bias=False), nn.BatchNorm2d(16), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*first, *second, nn.Conv2d(16, classes, 4), nn.Flatten())
+
+
 class Recurrent(nn.Module):
     """A recurrent network and a linear layer: [batch, steps, 12] -> ([batch, steps, 5], final states)."""
 
