@@ -7,112 +7,25 @@ row (lanes are combined at the end of a phase) or among the outer axes (every la
 
 from __future__ import annotations
 
-import dataclasses
-
 from .accumulate import Accumulator
-from .align import magnitude, redomain
+from .axis_order import collapse, in_memory_order, is_outer_level
 from .fuse import Group
-from .index_expr import Dim, floordiv, minimum, product
+from .index_expr import Dim, floordiv, product
 from .kernel_writer import BoundKernel, KernelWriter, PointEmitter, Scratch
-from .tensor_ir import Buffer, Gather, Load, Map, Op, Reduce, Statement, leaves, reads, walk
+from .tensor_ir import Buffer, Gather, Load, Op, Reduce, Statement, leaves, reads, walk
 from .values import EXPENSIVE
 from .vector_ir import MEMORY_TYPE, V
 from ..csrc.abi import DTYPE_BYTES
 
 __all__ = ["lower_group"]
 
-TRANSPOSE_TILE = 64  # elements of the vector axis per tile where operands disagree on the memory order: a tile's lines stay in L1
 UNROLLED_OPERATORS = 24  # a phase with fewer operators is unrolled over independent accumulators
 UNROLL = 4
 
 
 def lower_group(group: Group, name: str, lanes: int) -> BoundKernel:
     """The kernel of a "map" or "rows" group for a machine with `lanes` lanes."""
-    group = _collapse(_in_memory_order(group))
-    return _GroupLowering(group, name, lanes).kernel()
-
-
-def _accesses(statements) -> list[tuple[tuple[Dim, ...], int]]:
-    """(strides, weight) of every access; stores weigh twice."""
-    rows = []
-    for s in statements:
-        rows += [(leaf.strides, 1) for leaf in leaves(*s.expressions()) if isinstance(leaf, (Load, Gather))]
-        rows += [(t.strides, 2) for t in s.targets()]
-    return rows
-
-
-def _permuted(group: Group, order: list[int]) -> Group:
-    """The group with axis j taken from order[j]; outer axes stay before row axes."""
-    sizes = group.outer + group.row
-    n_outer = len(group.outer)
-    new_sizes = tuple(sizes[a] for a in order)
-    statements = []
-    for s in group.statements:
-        n_axes = n_outer if _is_outer_level(s, group) else len(order)
-        statements.append(redomain(s, new_sizes[:n_axes], n_outer, [(a, 1) for a in order[:n_axes]]))
-    return dataclasses.replace(group, outer=new_sizes[:n_outer], row=new_sizes[n_outer:], statements=tuple(statements))
-
-
-def _is_outer_level(statement: Statement, group: Group) -> bool:
-    return bool(group.row) and isinstance(statement, Map) and len(statement.domain) == len(group.outer)
-
-
-def _in_memory_order(group: Group) -> Group:
-    """Axes sorted so that the accesses that count most walk memory forwards."""
-    sizes = group.outer + group.row
-    full = [s for s in group.statements if not _is_outer_level(s, group)]
-    weights: dict[tuple, int] = {}
-    for strides, weight in _accesses(full):
-        if len(strides) == len(sizes):
-            covered = sum(s != 0 for s in strides)
-            weights[strides] = weights.get(strides, 0) + weight * (covered if covered < len(sizes) else 4 * covered)
-    if not weights or len(sizes) < 2:
-        return group
-    reference = max(weights, key=weights.get)
-
-    def order(axes):
-        return sorted(axes, key=lambda a: -abs(magnitude(reference[a])) if reference[a] != 0 else float("-inf"))
-
-    n_outer = len(group.outer)
-    permutation = order(range(n_outer)) + order(range(n_outer, len(sizes)))
-    return group if permutation == list(range(len(sizes))) else _permuted(group, permutation)
-
-
-def _collapse(group: Group) -> Group:
-    """Adjacent axes of one class that every access walks as one are merged."""
-    axis = len(group.outer) + len(group.row) - 1
-    while axis > 0:
-        n_outer = len(group.outer)
-        if axis != n_outer and _is_mergeable(group, axis - 1):
-            group = _merged(group, axis - 1)
-        axis -= 1
-    return group
-
-
-def _all_strides(statement) -> list[tuple[Dim, ...]]:
-    return [leaf.strides for leaf in leaves(*statement.expressions())] + [t.strides for t in statement.targets()]
-
-
-def _is_mergeable(group: Group, axis: int) -> bool:
-    size = (group.outer + group.row)[axis + 1]
-    for s in group.statements:
-        for strides in _all_strides(s):
-            if len(strides) > axis + 1 and strides[axis] != strides[axis + 1] * size:
-                return False
-    return True
-
-
-def _merged(group: Group, axis: int) -> Group:
-    sizes = group.outer + group.row
-    new_sizes = sizes[:axis] + (sizes[axis] * sizes[axis + 1],) + sizes[axis + 2:]
-    n_outer = len(group.outer) - (axis + 1 < len(group.outer))
-    statements = []
-    for s in group.statements:
-        level = len(group.outer) if _is_outer_level(s, group) else len(sizes)
-        is_touched = level > axis + 1
-        walked = [(a, 1) for a in range(level) if a != axis or not is_touched]
-        statements.append(redomain(s, new_sizes[:len(walked)], n_outer, walked))
-    return dataclasses.replace(group, outer=new_sizes[:n_outer], row=new_sizes[n_outer:], statements=tuple(statements))
+    return _GroupLowering(collapse(in_memory_order(group)), name, lanes).kernel()
 
 
 class _GroupLowering:
@@ -133,9 +46,8 @@ class _GroupLowering:
 
     def kernel(self) -> BoundKernel:
         order = [a for a in range(self.n_outer) if a != self.vector]
-        tile = self._transpose_partner() if not self.group.row else None
         if self.vector is not None and self.vector < self.n_outer:
-            self._outer_loops(self._widest_first(order), {}, lambda coords: self._vector_points(coords, tile))
+            self._outer_loops(self._widest_first(order), {}, self._vector_points)
         else:
             self._outer_loops(self._widest_first(order), {}, lambda coords: self._rows(coords, {}, None))
         flops, bytes_, work = _work(self.group)
@@ -168,16 +80,6 @@ class _GroupLowering:
         full = [(strides, weight) for strides, weight in rows if len(strides) == len(self.sizes)]
         return [(strides, weight if not self.group.row or any(st != 0 for st in strides[self.n_outer:]) else 0.25) for strides, weight in full]
 
-    def _transpose_partner(self) -> int | None:
-        """Another axis that some access walks with stride 1 while it strides over the vector axis: the two are tiled together."""
-        if self.vector is None:
-            return None
-        for strides, _ in _accesses(self.group.statements):
-            for a, stride in enumerate(strides):
-                if a != self.vector and stride == 1 and strides[self.vector] not in (0, 1):
-                    return a
-        return None
-
     def _widest_first(self, axes: list[int]) -> list[int]:
         """`axes` with one that has work for every context in front."""
         if axes and isinstance(self.sizes[axes[0]], int) and self.sizes[axes[0]] < 4:
@@ -196,7 +98,7 @@ class _GroupLowering:
         with self.w.loop("i", 0, self.sizes[axes[0]], parallel=parallel) as scope:
             self._outer_loops(axes[1:], {**coords, axes[0]: scope.index}, body)
 
-    def _vector_points(self, coords: dict[int, Dim], partner: int | None) -> None:
+    def _vector_points(self, coords: dict[int, Dim]) -> None:
         """The vector axis lies among the outer axes: a vector of points at a time runs the whole row."""
         size = self.sizes[self.vector]
         unroll = self._column_unroll()
@@ -235,7 +137,7 @@ class _GroupLowering:
             self._phase(phase, points, mask, registers)
 
     def _phase(self, phase: int, points, mask, registers) -> None:
-        full = [s for s in self.group.statements if self.phase[s] == phase and not _is_outer_level(s, self.group)]
+        full = [s for s in self.group.statements if self.phase[s] == phase and not is_outer_level(s, self.group)]
         row_axes = [a for a in range(self.n_outer, len(self.sizes)) if a != self.vector]
         in_row = self.vector is not None and self.vector >= self.n_outer
         reduces = [s for s in full if isinstance(s, Reduce)]
@@ -339,7 +241,7 @@ class _GroupLowering:
                 if s.target.buffer in self.group.stored:
                     point.store(s.target, value)
             for s in self.group.statements:
-                if self.phase[s] == phase and _is_outer_level(s, self.group):
+                if self.phase[s] == phase and is_outer_level(s, self.group):
                     value = registers[u][s.target.buffer] = point.emit(s.expr)
                     if s.target.buffer in self.group.stored:
                         point.store(s.target, value)
@@ -387,7 +289,7 @@ def _phases(group: Group) -> dict[Statement, int]:
     phase: dict[Statement, int] = {}
     for s in group.statements:
         deps = [ready[b] for b in reads(s) if b in ready]
-        if _is_outer_level(s, group):
+        if is_outer_level(s, group):
             mine, after = max((p for p, _ in deps), default=0), True
         else:
             mine, after = max((p + behind for p, behind in deps), default=0), isinstance(s, Reduce)
