@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from .index_expr import Dim, exact_div, substitute, symbol, symbols_of
-from .tensor_ir import Load, Map, Reduce, Statement, Target, restride
+from .index_expr import Dim, exact_div, substitute, symbols_of
+from .tensor_ir import Map, Reduce, Statement, Target, restride
 
 __all__ = ["Segment", "match_by_size", "match_by_stride", "redomain"]
 
@@ -120,13 +120,3 @@ def squeeze_domain(statement: Map | Reduce) -> Map | Reduce:
         return statement
     n_outer = sum(d < statement.n_outer for d in keep) if isinstance(statement, Reduce) else len(keep)
     return redomain(statement, tuple(statement.domain[d] for d in keep), n_outer, [(d, 1) for d in keep])
-
-
-def same_walk(load: Load, target: Target) -> bool:
-    """Whether a read visits exactly the element that a write of the same domain has written."""
-    return load.guard is None and load.offset == target.offset and load.strides == target.strides
-
-
-def loop_symbol(name: str) -> Dim:
-    """The index of a loop as an expression."""
-    return symbol(name)

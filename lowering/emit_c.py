@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 
 from ..csrc import isa
-from .index_expr import Dim, render, substitute, symbol
+from .index_expr import render
 from .vector_ir import Addr, Barrier, If, Instruction, Kernel, Let, LoadScalar, Loop, V, blocks
 
 __all__ = ["Call", "canonical", "emit_partition"]

@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 
 from .build_vector import Builder
-from .index_expr import Dim, IndexExpr, render, symbols_of
+from .index_expr import Dim, IndexExpr, symbols_of
 from .select import cast, constant, select
 from .tensor_ir import Buffer, Const, Expr, Gather, Index, Load, Map, Op, Target, Template, walk
-from .vector_ir import Addr, If, Instruction, Kernel, Let, LoadScalar, Loop, MEMORY_TYPE, Param, REGISTER_TYPE, V
+from .vector_ir import Addr, If, Instruction, Kernel, Let, LoadScalar, Loop, MEMORY_TYPE, Param, V
 from ..csrc.abi import STATUS_INDEX_ERROR
 
 __all__ = ["BoundKernel", "KernelWriter", "PointEmitter", "Scratch", "Sink", "loaded_index"]

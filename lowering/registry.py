@@ -14,7 +14,7 @@ import torch
 from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND as KIND
 from torch._prims_common import elementwise_dtypes
 
-from .values import Graph, Unsupported, Value, broadcast_sizes
+from .values import Graph, Unsupported, Value
 
 __all__ = ["DTYPES", "KIND", "Lowering", "all_lowerings", "dtype_name", "find", "lowering", "pointwise", "promote"]
 

@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .index_expr import Dim, exact_div, product, render, symbols_of
+from .index_expr import Dim, exact_div, render
 
 __all__ = [
     "Buffer", "Const", "Expr", "Gather", "Index", "Load", "Map", "Op", "Reduce", "Scan", "Scatter", "Statement", "Target", "Template", "TensorProgram",
@@ -444,20 +444,3 @@ def common_refinement(a: tuple[Dim, ...], b: tuple[Dim, ...]) -> tuple[Dim, ...]
         else:
             return None
     return None if left or right else tuple(reversed(result))
-
-
-def domain_symbols(statement: Statement) -> frozenset[str]:
-    """Size symbols that a statement needs at run time."""
-    found = frozenset().union(*(symbols_of(d) for d in statement.domain)) if statement.domain else frozenset()
-    for target in statement.targets():
-        found |= symbols_of(target.offset).union(*(symbols_of(s) for s in target.strides))
-    for leaf in leaves(*statement.expressions()):
-        found |= symbols_of(leaf.offset).union(*(symbols_of(s) for s in leaf.strides))
-    for expr in walk(*statement.expressions()):
-        if isinstance(expr, Const):
-            found |= symbols_of(expr.value) if not isinstance(expr.value, (float, bool)) else frozenset()
-        elif isinstance(expr, Gather):
-            found |= frozenset().union(*(symbols_of(size) | symbols_of(stride) for _, size, stride in expr.indices))
-        elif isinstance(expr, Op) and expr.name == "from_end":
-            found |= symbols_of(expr.attrs[0])
-    return found

@@ -11,9 +11,9 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 
-from .index_expr import Dim, exact_div, maximum, product, render, symbol
+from .index_expr import Dim, exact_div, maximum, product, render
 from .tensor_ir import (Buffer, Const, Expr, Gather, Index, Load, Map, Op, Reduce, Scan, Scatter, Statement, Target, Template, contiguous_strides, leaves,
-                        map_leaves, reads, restride, view_strides)
+                        restride, view_strides)
 
 __all__ = ["EXPENSIVE", "Graph", "Layout", "Unsupported", "Value"]
 

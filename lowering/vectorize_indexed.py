@@ -6,7 +6,7 @@ from .accumulate import Accumulator
 from .index_expr import Dim, floordiv, product
 from .kernel_writer import BoundKernel, KernelWriter, PointEmitter, loaded_index
 from .select import constant, select
-from .tensor_ir import Buffer, Load, Op, Scan, Scatter, Target
+from .tensor_ir import Buffer, Load, Scan, Scatter, Target
 from .vector_ir import MEMORY_TYPE, V
 from ..csrc.abi import DTYPE_BYTES
 

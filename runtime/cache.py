@@ -50,7 +50,6 @@ class CacheEntry:
     key: str
     suffix: str
     n_bytes: int
-    modified_s: float
     path: Path
 
 
@@ -108,14 +107,10 @@ class Cache:
         for shard in sorted(_files(self.root / ENTRIES)):
             for path in sorted(_files(shard)):
                 try:
-                    stat = path.stat()
+                    n_bytes = path.stat().st_size
                 except OSError:
                     continue  # removed since it was listed
-                yield CacheEntry(path.name.split(".")[0], path.suffix, stat.st_size, stat.st_mtime, path)
-
-    def size_bytes(self) -> int:
-        """Bytes of all entries."""
-        return sum(entry.n_bytes for entry in self.entries())
+                yield CacheEntry(path.name.split(".")[0], path.suffix, n_bytes, path)
 
     def clear(self) -> int:
         """Remove everything the cache has written below its root, and nothing else; returns the number of entries."""
@@ -154,7 +149,7 @@ def _write(root: Path, key: str, suffix: str, content: bytes) -> Path:
         with open(descriptor, "wb") as file:
             file.write(content)
         os.replace(partial, path)
-    except BaseException:
+    except BaseException:  # an interrupt, too, must leave no partial file behind
         os.unlink(partial)
         raise
     return path

@@ -267,7 +267,7 @@ def _run(command: tuple[str, ...], workdir: Path, timeout_s: float) -> subproces
     )
     try:
         stdout, stderr = process.communicate(timeout=timeout_s)
-    except BaseException:
+    except BaseException:  # an interrupt, too, must leave no compiler behind
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         raise
