@@ -48,6 +48,7 @@ class CompiledGraph:
         failures: partitions that run in eager since they could not be compiled, with the reason.
         runner: what runs the graph.
         n_frozen: parameters that were taken as constants.
+        seconds: stage -> what it took, summed over partitions (which are built side by side). A backward graph is traced with its forward graph.
     """
 
     name: str
@@ -58,6 +59,7 @@ class CompiledGraph:
     failures: Mapping[Partition, str]
     runner: Runner
     n_frozen: int = 0
+    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def fallbacks(self) -> dict[fx.Node, str]:
@@ -73,12 +75,13 @@ class CompiledGraph:
 
 @dataclasses.dataclass
 class Compilation:
-    """One call of the backend: what its graphs share. `observe` is told of every graph that was compiled."""
+    """One call of the backend, made when tracing begins: what its graphs share. `observe` is told of every graph that was compiled."""
 
     options: Options
     compiler: Compiler
     observe: Callable[[CompiledGraph], None] = lambda graph: None
     has_fallbacks: bool = False
+    started: float = dataclasses.field(default_factory=time.perf_counter)
 
 
 def compile_graph(gm: fx.GraphModule, kind: str, compilation: Compilation, constants: Constants | None = None) -> Callable[[list], list]:
@@ -90,18 +93,23 @@ def compile_graph(gm: fx.GraphModule, kind: str, compilation: Compilation, const
         StrictError: `strict` is set and a node would run in eager.
     """
     started = time.perf_counter()
+    seconds = {} if kind == "backward" else {"tracing": started - compilation.started}
     options = compilation.options
     normalize(gm)
     seed_draws(gm, lambda node, overload: compilation.compiler.has_lowering(DRAWS[overload]) and not is_named(overload, options.fallback_ops))
     constants = fold_constants(gm, constants) if constants else {}
     verdicts = judge_graph(gm.graph, options, compilation.compiler.judge)
+    seconds["judging"] = time.perf_counter() - started
     planned = plan(gm.graph, verdicts, options.min_partition_nodes)
+    seconds["partitioning"] = time.perf_counter() - started - seconds["judging"]
     if options.strict and planned.fallbacks:
         raise StrictError(_strict_message(planned.fallbacks))
     name = f"{_compile_name()}_{kind}"
     compiled, failures = _compile_partitions(planned, name, compilation, kind, constants)
     runner = make_runner(gm, planned, {partition: made.run for partition, made in compiled.items()}, constants)
-    result = CompiledGraph(name, kind, gm.graph, planned, compiled, failures, runner, len(constants))
+    for stage in ("lowering", "scheduling", "C compilation", "loading"):
+        seconds[stage] = sum(made.seconds.get(stage, 0.0) for made in compiled.values())
+    result = CompiledGraph(name, kind, gm.graph, planned, compiled, failures, runner, len(constants), seconds)
     compilation.has_fallbacks |= bool(result.fallbacks)
     _log(result, time.perf_counter() - started)
     compilation.observe(result)
@@ -114,7 +122,8 @@ def compile_graph(gm: fx.GraphModule, kind: str, compilation: Compilation, const
 
 def _log(result: CompiledGraph, seconds: float) -> None:
     counts = (result.n_calls, len(result.plan.partitions), len(result.fallbacks))
-    logger.info("%s: %d nodes, %d partitions, %d fallbacks; compiled in %.2f s", result.name, *counts, seconds)
+    stages = ", ".join(f"{stage} {taken:.2f}" for stage, taken in result.seconds.items())
+    logger.info("%s: %d nodes, %d partitions, %d fallbacks; compiled in %.2f s (%s)", result.name, *counts, seconds, stages)
     for node, reason in result.fallbacks.items():
         logger.debug("%s: %s (%s) at %s runs in eager: %s", result.name, node.name, op_name(node), source_line(node), reason)
 

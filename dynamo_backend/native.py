@@ -31,6 +31,7 @@ class CompiledPartition:
         arena_bytes, naive_bytes: scratch memory as planned, and the sum of all buffers in it; None where sizes are symbolic.
         texts: stage name -> its text, for `dump_dir`.
         executor: what `run` belongs to; it lives as long as the compiled graph.
+        seconds: stage -> what it took: lowering, scheduling, C compilation, loading.
     """
 
     run: Callable[[list], Sequence]
@@ -39,6 +40,7 @@ class CompiledPartition:
     naive_bytes: int | None = 0
     texts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     executor: Executor | None = None
+    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 class Compiler(Protocol):
@@ -84,7 +86,8 @@ class NativeCompiler:
             built = build(lowered.source, cache_dir=options.cache_dir, **self.build_options)
             executor = Executor(built, lowered.source, options.threads, check_inputs=check_inputs, constants=bound)
             run = self.runner_of(lowered, executor)
-            return CompiledPartition(run, lowered.kernels, lowered.arena_bytes, lowered.naive_bytes, lowered.texts, executor)
+            seconds = {**lowered.seconds, "C compilation": built.seconds - built.load_seconds, "loading": built.load_seconds}
+            return CompiledPartition(run, lowered.kernels, lowered.arena_bytes, lowered.naive_bytes, lowered.texts, executor, seconds)
 
         return build_lowered
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import networkx as nx
@@ -75,6 +75,7 @@ class GraphReport:
         nodes: number of call nodes; getitem nodes and arithmetic on sizes are not counted.
         digraph: every fx node, with the attributes `op`, `partition` (id or None), `native` and `reason`.
         frozen: number of parameters taken as constants.
+        seconds: stage -> what it took; see CompiledGraph.
     """
 
     name: str
@@ -84,6 +85,7 @@ class GraphReport:
     fallbacks: tuple[FallbackReport, ...]
     digraph: nx.DiGraph
     frozen: int = 0
+    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def native_nodes(self) -> int:
@@ -96,6 +98,7 @@ class GraphReport:
             "nodes": self.nodes,
             "partitions": [{"id": p.id, "nodes": list(p.nodes), "ops": list(p.ops), "kernels": list(map(dict, p.kernels))} for p in self.partitions],
             "fallbacks": [{"node": f.node, "op": f.op, "reason": f.reason, "source": f.source} for f in self.fallbacks],
+            "seconds": dict(self.seconds),
         }
 
 
@@ -164,6 +167,7 @@ def report_graph(compiled: CompiledGraph) -> GraphReport:
         ),
         digraph=_digraph(compiled),
         frozen=compiled.n_frozen,
+        seconds=compiled.seconds,
     )
 
 

@@ -44,6 +44,8 @@ def _graph_lines(graph: GraphReport, number: int | None) -> list[str]:
         lines.append(f"  frozen: {_count(graph.frozen, 'parameter')} taken as constants; later changes of them need not be seen")
     if graph.partitions:
         lines += aligned([COLUMNS, *map(_partition_row, graph.partitions)])
+    if graph.seconds:
+        lines.append(f"  seconds: {', '.join(f'{stage} {taken:.2f}' for stage, taken in graph.seconds.items())}")
     if graph.fallbacks:
         lines.append("left in eager")
         lines += aligned([_fallback_row(fallback) for fallback in graph.fallbacks], left=(0, 1, 2, 3, 4))

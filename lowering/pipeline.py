@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ..csrc import isa
@@ -63,6 +64,7 @@ class LoweredPartition:
         distinct: the distinct kernels, in the order in which their basic blocks are numbered in the C text (for the profiler).
         arena_bytes, naive_bytes: planned scratch memory, and the sum of all temporaries; None where sizes are symbolic.
         texts: "tensor", "schedule", "vector" and "c".
+        seconds: what the stages "lowering" (to a TensorProgram) and "scheduling" (to C) took.
         calls: the kernel calls that `kernels` tells of, for the profiler.   output_buffers: what they leave for the caller.
     """
 
@@ -74,6 +76,7 @@ class LoweredPartition:
     texts: Mapping[str, str]
     calls: tuple[BoundKernel, ...] = ()
     output_buffers: tuple[Buffer, ...] = ()
+    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def lower_partition(nodes: Sequence, inputs: Sequence, outputs: Sequence, *, machine: Machine, name: str, max_contexts: int | None = None, constants: frozenset = frozenset(),
@@ -90,14 +93,17 @@ def lower_partition(nodes: Sequence, inputs: Sequence, outputs: Sequence, *, mac
     Raises:
         Unsupported: a node cannot be lowered.
     """
+    started = time.perf_counter()
     lowered = lower_nodes(name, nodes, inputs, outputs, constants, allows_winograd)
+    scheduled = time.perf_counter()
     lowered = dataclasses.replace(lowered, program=write_in_place(find_attention(lowered.program)))
     schedule = fuse(lowered.program)
     bound = vectorize(schedule, machine)
     max_contexts = max_contexts or machine.n_contexts or os.cpu_count() or 1
     fixed = frozenset(buffer for buffer in lowered.program.inputs if buffer.kind == "const")
     prepare, bound = _split_constant(bound, fixed, frozenset(lowered.output_buffers))
-    return _finish(name, lowered, schedule, prepare, bound, machine, max_contexts)
+    finished = _finish(name, lowered, schedule, prepare, bound, machine, max_contexts)
+    return dataclasses.replace(finished, seconds={"lowering": scheduled - started, "scheduling": time.perf_counter() - scheduled})
 
 
 def _split_constant(kernels: list[BoundKernel], fixed: frozenset[Buffer], outputs: frozenset[Buffer]) -> tuple[list[BoundKernel], list[BoundKernel]]:

@@ -44,6 +44,7 @@ class BuiltPartition:
         is_profile: built with -DDVX_PROFILE.
         is_cached: nothing had to be compiled or linked.
         seconds: wall time of the build.
+        load_seconds: the part of it that loading the object took.
     """
 
     name: str
@@ -52,6 +53,7 @@ class BuiltPartition:
     is_profile: bool
     is_cached: bool
     seconds: float
+    load_seconds: float = 0.0
 
 
 def build(
@@ -82,7 +84,10 @@ def build(
     key = job.key("so", *toolchain.link_flags(), *(text for _, text in source.units))
     cached = cache.lookup(key, ".so")
     path = cached or _in_workdir(cache, lambda workdir: _compile_and_link(job, key, source, workdir))
-    return BuiltPartition(source.name, key, Library(path), profile, cached is not None, time.perf_counter() - started)
+    compiled = time.perf_counter()
+    library = Library(path)
+    ended = time.perf_counter()
+    return BuiltPartition(source.name, key, library, profile, cached is not None, ended - started, ended - compiled)
 
 
 def build_pool_library(text: str, timeout_s: float = COMPILE_TIMEOUT_S) -> Path:

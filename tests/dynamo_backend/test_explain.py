@@ -42,7 +42,9 @@ def test_to_dict_has_the_documented_keys_and_no_others(explained):
     assert found.keys() == {"graphs", "graph_breaks", "coverage"}
     assert found["coverage"].keys() == {"native_nodes", "total_nodes"}
     (graph,) = found["graphs"]
-    assert graph.keys() == {"nodes", "partitions", "fallbacks"}
+    assert graph.keys() == {"nodes", "partitions", "fallbacks", "seconds"}
+    assert list(graph["seconds"]) == ["tracing", "judging", "partitioning", "lowering", "scheduling", "C compilation", "loading"]
+    assert all(taken >= 0 for taken in graph["seconds"].values())
     assert all(partition.keys() == {"id", "nodes", "ops", "kernels"} for partition in graph["partitions"])
     assert all(fallback.keys() == {"node", "op", "reason", "source"} for fallback in graph["fallbacks"])
 
