@@ -132,7 +132,7 @@ def _call(g: Graph, node: fx.Node, env: Mapping[fx.Node, object]):
     entry = registry.find(node.target)
     if entry is None:
         raise Unsupported(_without_entry(node.target))
-    g.origin, g.layout_of = (node.name,), functools.partial(_eager_layout, node, env)
+    g.origin, g.layout_of, g.result_sizes = (node.name,), functools.partial(_eager_layout, node, env), functools.partial(_result_sizes, node)
     args = [_argument(a, env) for a in node.args]
     kwargs = {k: _argument(a, env) for k, a in node.kwargs.items()}
     result = entry.function(g, *args, **kwargs)
@@ -149,6 +149,12 @@ def _eager_layout(node: fx.Node, env: Mapping[fx.Node, object], value: Value) ->
     """The layout of the argument of `node` that `value` stands for."""
     fake = next((source.meta["val"] for source in node.all_input_nodes if env.get(source) is value), None)
     return None if fake is None else Layout(tuple(dim_of(s) for s in fake.stride()), dim_of(fake.storage_offset()))
+
+
+def _result_sizes(node: fx.Node) -> tuple[tuple[Dim, ...], ...]:
+    """Sizes of every result of `node`."""
+    fakes = node.meta["val"]
+    return tuple(tuple(dim_of(s) for s in fake.shape) for fake in (fakes if isinstance(fakes, (list, tuple)) else [fakes]))
 
 
 def _check(node: fx.Node, result) -> None:

@@ -234,6 +234,7 @@ class Graph:
 
     Attributes:
         origin: names of the FX nodes being lowered, which its statements carry.
+        result_sizes: sizes of the results of the node being lowered, as its fake tensors have them; None where there is no node.
         layout_of: the eager layout of an argument of the node being lowered, None where it is not known.
         allows_winograd: whether convolutions may regroup their sums to multiply less.
     """
@@ -242,6 +243,7 @@ class Graph:
         self.allows_winograd = allows_winograd
         self.inputs: list[Buffer] = []
         self.statements: list[Statement] = []
+        self.result_sizes: Callable[[], tuple[tuple[Dim, ...], ...]] | None = None
         self.layout_of: Callable[[Value], Layout | None] = self._input_layout
         self.origin: tuple[str, ...] = ()
         self._layouts: dict[Buffer, Layout] = {}

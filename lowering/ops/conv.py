@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..index_expr import Dim, floordiv
+from ..index_expr import Dim, floordiv, render
 from ..kernels import conv_grad  # noqa: F401  (registers the templates of gradients)
 from ..kernels.conv import ConvParams
 from ..kernels.gemm import accumulator_dtype
@@ -65,6 +65,8 @@ def _checked_rank(image: Value, weight: Value) -> int:
     rank = weight.rank - 2
     if not 1 <= rank <= 3 or image.rank != rank + 2:
         raise Unsupported(f"convolutions of 1 to 3 spatial dims with a batch are generated, got an image of {image.rank} dims")
+    if not all(isinstance(size, int) for size in weight.sizes):
+        raise Unsupported(f"convolution with a weight of symbolic sizes [{', '.join(map(render, weight.sizes))}]")
     return rank
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..index_expr import product
+from ..index_expr import floordiv, product
 from ..registry import lowering
 from ..values import Graph, Value
 from .reduce import opmath
@@ -28,7 +28,7 @@ def im2col(g: Graph, x: Value, kernel_size, dilation, padding, stride) -> Value:
 def col2im(g: Graph, columns: Value, output_size, kernel_size, dilation, padding, stride) -> Value:
     height, width = output_size
     lead = columns.sizes[:-2]
-    channels = columns.sizes[-2] // (kernel_size[0] * kernel_size[1])
+    channels = floordiv(columns.sizes[-2], kernel_size[0] * kernel_size[1])
     image = g.constant(0, columns.dtype, (*lead, channels, height, width))
     window = window_of(image, 2, kernel_size, stride, padding, dilation)
     wide = g.cast(columns, opmath(columns.dtype)).reshape([*lead, channels, *window.kernel, *window.outputs])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from ..index_expr import Dim, IndexExpr, exact_div, floordiv, minimum, mod, product, render
+from ..index_expr import Dim, IndexExpr, exact_div, floordiv, maximum, minimum, mod, product, render
 from ..registry import lowering
 from ..tensor_ir import Load, contiguous_strides
 from ..values import Graph, Unsupported, Value
@@ -98,6 +98,8 @@ def split(g: Graph, x: Value, split_size: Dim, dim: int = 0) -> list[Value]:
     if size == split_size or split_size == 0:
         return [x]
     count = -(-size // split_size) if isinstance(size, int) and isinstance(split_size, int) else exact_div(size, split_size)
+    if not isinstance(count, int) and g.result_sizes is not None:  # the number of pieces is fixed for a graph, by a guard
+        count = len(g.result_sizes())
     if not isinstance(count, int):
         raise Unsupported(f"split of size {render(size)} by {render(split_size)}: the number of pieces depends on a symbolic size")
     ends = [(i + 1) * split_size for i in range(max(count, 1) - 1)] + [size]
@@ -133,7 +135,7 @@ def diagonal_of(x: Value, offset: int, dim1: int, dim2: int) -> Value:
     dim1, dim2 = dim1 % x.rank, dim2 % x.rank
     row, column = max(-offset, 0), max(offset, 0)
     height, width = x.sizes[dim1] - row, x.sizes[dim2] - column
-    length = max(min(height, width), 0) if isinstance(height, int) and isinstance(width, int) else minimum(height, width)
+    length = max(min(height, width), 0) if isinstance(height, int) and isinstance(width, int) else maximum(0, minimum(height, width)) if offset else minimum(height, width)
     rest = [d for d in range(x.rank) if d not in (dim1, dim2)]
     origin = [row if d == dim1 else column if d == dim2 else 0 for d in range(x.rank)]
     matrix = [[int(d == r) for r in rest] + [int(d in (dim1, dim2))] for d in range(x.rank)]

@@ -91,3 +91,15 @@ def test_running_statistics_of_half_types_are_moved(dtype):
 
 def test_soft_margin_loss_of_half_types_overflows_as_eagers():
     check(F.soft_margin_loss, torch.tensor([3.0, -20.0]).half(), torch.ones(2).half())
+
+
+def test_pieces_of_a_symbolic_size():
+    compiled = torch.compile(lambda x: [piece * 2 for piece in (*x.split(5), *x.chunk(2), x.diagonal(2))], backend="accel", dynamic=True, options={"strict": True})
+    for size in (7, 9):
+        x = torch.randn(size, size)
+        torch.testing.assert_close(compiled(x), [piece * 2 for piece in (*x.split(5), *x.chunk(2), x.diagonal(2))])
+
+
+def test_convolution_with_a_weight_of_symbolic_sizes():
+    x, weight = torch.randn(2, 4, 5, 6), torch.randn(3, 4, 3, 2)
+    torch.testing.assert_close(torch.compile(F.conv2d, backend="accel", dynamic=True)(x, weight), F.conv2d(x, weight), rtol=1e-4, atol=1e-5)
