@@ -57,7 +57,9 @@ def _attention(g: Graph, query: Value, key: Value, value: Value, mask: Value | N
             raise Unsupported(f"attention over a head of symbolic width {render(width)}")
         scale = 1.0 / math.sqrt(width) if width else 1.0
     if mask is not None:
-        mask = _grouped_mask(mask, key_heads, shared)
+        # Heads share a computed mask: it is computed once, unless a single row makes that a kernel for next to nothing.
+        is_shared = mask.cost and query.sizes[2] != 1 and (mask.rank < 4 or mask.sizes[1] == 1)
+        mask = _grouped_mask(g.realize(mask) if is_shared else mask, key_heads, shared)
     return Attention(_grouped(query, key_heads, shared), _grouped(key, key_heads, shared), _grouped(value, key_heads, shared), mask, float(scale), is_causal)
 
 

@@ -72,6 +72,14 @@ def test_masks_broadcast_and_rows_that_see_nothing_give_zero(sizes, is_bool):
     check(results, expected(*group, mask=mask), torch.float32)
 
 
+def test_a_computed_mask_is_computed_once_for_all_heads():
+    group, limit = operands(2, 4, 2, 19, 33, 16), torch.randint(5, 33, (19, 1))
+    program = lambda g, q, k, v, n: forward(g, q, k, v, attn_mask=g.index((19, 33), 1) < n)  # noqa: E731
+    partition, run = compile_values(program, (*group, limit), MACHINES["lanes8"])
+    assert [k.kind for k in partition.kernels][:4] == ["map", "pack", "pack", "attention"]
+    check(run(*group, limit), expected(*group, mask=torch.arange(33) < limit), torch.float32)
+
+
 def test_long_rows_with_their_largest_score_in_the_last_block():
     q, k, v = operands(1, 1, 1, 9, 1000, 8)
     k[..., 950, :] = q[..., 3, :] * 40
