@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import types
 
-from . import math_bessel, math_double, math_error, math_float, math_gamma, math_integer, math_random  # noqa: F401  (fill the table of expansions)
+from . import math_bessel, math_double, math_error, math_float, math_gamma, math_integer, math_polynomials, math_random  # noqa: F401  (fill the table of expansions)
 from . import ops  # noqa: F401  (fills the registry)
 from .from_fx import Verdict, judge
 from . import registry

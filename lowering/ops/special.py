@@ -26,6 +26,31 @@ BINARY = {
     aten.special_zeta.self_scalar: "zeta",
 }  # fmt: skip
 
+# Overload family -> operator; a shifted polynomial is that of 2 x - 1.
+POLYNOMIALS = {
+    "chebyshev_polynomial_t": "chebyshev_t", "chebyshev_polynomial_u": "chebyshev_u", "chebyshev_polynomial_v": "chebyshev_v", "chebyshev_polynomial_w": "chebyshev_w",
+    "hermite_polynomial_h": "hermite_h", "hermite_polynomial_he": "hermite_he", "laguerre_polynomial_l": "laguerre_l", "legendre_polynomial_p": "legendre_p",
+}  # fmt: skip
+
+
+def _polynomial(g: Graph, name: str, is_shifted: bool, x, n) -> Value:
+    if is_shifted:
+        compute, _ = promote((x, n), KIND.INT_TO_FLOAT)
+        x = g.cast(x, compute) if isinstance(x, Value) else g.constant(x, compute)
+        x = x + x - 1.0
+    return pointwise(g, name, x, n, kind=KIND.INT_TO_FLOAT)
+
+
+def _register_polynomials() -> None:
+    for family, name in POLYNOMIALS.items():
+        for is_shifted in (False, True) if name.startswith("chebyshev") else (False,):
+            packet = getattr(aten, f"special_{'shifted_' if is_shifted else ''}{family}")
+            overloads = (packet.default, packet.x_scalar, packet.n_scalar)
+            lowering(*overloads)(lambda g, x, n, name=name, is_shifted=is_shifted: _polynomial(g, name, is_shifted, x, n))
+
+
+_register_polynomials()
+
 
 def _register_tables() -> None:
     for target, name in UNARY.items():
