@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import the demo's models and the zoo, and gives each the same random numbers."""
+"""Lets the tests of this folder import the demo's models, the zoo and the architectures of benchmarks/, and gives each the same random numbers."""
 
 import logging
 import sys
@@ -9,6 +9,7 @@ import torch
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "examples")]  # neither folder is a package
+sys.path.append(str(HERE.parents[1] / "benchmarks"))
 logging.getLogger("torch.__trace").disabled = True  # pytest would print its empty records, thousands below every failure
 
 
