@@ -149,6 +149,14 @@ def leaky_relu_backward(grad, x, negative_slope, is_result):
     return grad.where(x.compare("gt", 0), grad * negative_slope)
 
 
+@formula(aten.rrelu_with_noise_backward.default)
+def rrelu_with_noise_backward(grad, x, noise, lower, upper, training, is_result):
+    """grad times the slopes that were drawn; in inference that of leaky_relu with their mean."""
+    if training and upper - lower > 1e-6:
+        return grad * noise
+    return leaky_relu_backward(grad, x, (lower + upper) / 2, is_result)
+
+
 @formula(aten.elu.default)
 def elu(x, alpha=1, scale=1, input_scale=1):
     """scale x, or scale alpha (e**(input_scale x) - 1) where x is not positive."""

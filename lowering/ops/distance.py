@@ -1,4 +1,4 @@
-"""Distances between rows: cdist and pdist, and cdist's backward."""
+"""Distances between rows: cdist and pdist, forward and backward."""
 
 from __future__ import annotations
 
@@ -62,3 +62,18 @@ def pdist(g: Graph, x: Value, p: float = 2.0) -> Value:
     j = k - i * n + g.map("div_trunc", i * (i + 1), g.constant(2, "i64")) + i + 1
     rows = [g.gather(x, [(0, index.unsqueeze(-1))], (count, width), [None, 1]) for index in (i, g.realize(j))]
     return norm_over(g, rows[0] - rows[1], float(p), [1], False)
+
+
+@lowering(aten._pdist_backward.default)
+def pdist_backward(g: Graph, grad: Value, x: Value, p: float, distance: Value) -> Value:
+    """That of cdist of x with itself, for the first operand, from both triangles."""
+    n, width = x.sizes
+    if not isinstance(n, int):
+        raise Unsupported(f"pdist of {render(n)} rows")
+    if n < 2 or width == 0:
+        return g.constant(0.0, x.dtype, x.sizes)
+    row, column = g.index((n, n), 0), g.index((n, n), 1)
+    first, second = g.map("minimum", row, column), g.map("maximum", row, column)
+    pair = g.realize(first * n - g.map("div_trunc", first * (first + 1), g.constant(2, "i64")) + second - first - 1)
+    square = [g.realize(g.gather(v, [(0, pair)], (n, n), [None], guard=row.differs(column))) for v in (grad, distance)]
+    return cdist_backward(g, square[0], x, x, float(p), square[1])

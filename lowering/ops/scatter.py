@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from ..index_expr import render
+from ..index_expr import product, render
 from ..registry import lowering
 from ..values import Graph, Unsupported, Value, broadcast_sizes
 from .index import indexed_dims, ranked
@@ -214,6 +214,18 @@ def masked_scatter(g: Graph, x: Value, mask: Value, source: Value) -> Value:
     (count,) = g.scan("sum", g.cast(flags, "i64"), 0)
     taken = g.gather(source.reshape([source.numel]), [(0, count - 1)], flags.sizes, [None], guard=flags)
     return taken.reshape(sizes).where(mask, x.expand(sizes))
+
+
+@lowering(aten.masked_scatter_backward.default)
+def masked_scatter_backward(g: Graph, grad: Value, mask: Value, sizes) -> Value:
+    """The gradients of the elements that were taken, in order; zeros follow. What was not taken is written behind the end."""
+    size = product(sizes)
+    flags = g.realize(mask.expand(grad.sizes).reshape([-1]))
+    (count,) = g.scan("sum", g.cast(flags, "i64"), 0)
+    place = (count - 1).where(flags, g.constant(size, "i64"))
+    base = zeros(g, grad.dtype, (size + 1,))
+    g.scatter(base.expr.buffer, 0, [0], [(place, size + 1, 1)], g.realize(grad).reshape([-1]), "set")
+    return base.slice(0, 0, size).reshape(sizes)
 
 
 @lowering(aten.nonzero_static.default)

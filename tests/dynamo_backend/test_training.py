@@ -108,6 +108,14 @@ def test_autocast_training_rounds_as_eager():
         assert (found - expected).norm() < 2**-7 * expected.norm(), name  # one rounding of bfloat16
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_gradient_of_rrelu_has_the_slopes_that_were_drawn(training):
+    x = torch.randn(7, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    y = torch.compile(lambda x: F.rrelu(x, training=training), backend="accel", options={"strict": True})(x)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(gradient, y.detach() / x.detach())
+
+
 RANK = """
     import os, sys
     import torch
