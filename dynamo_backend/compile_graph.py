@@ -125,7 +125,7 @@ def _log(result: CompiledGraph, seconds: float) -> None:
     stages = ", ".join(f"{stage} {taken:.2f}" for stage, taken in result.seconds.items())
     logger.info("%s: %d nodes, %d partitions, %d fallbacks; compiled in %.2f s (%s)", result.name, *counts, seconds, stages)
     for node, reason in result.fallbacks.items():
-        logger.debug("%s: %s (%s) at %s runs in eager: %s", result.name, node.name, op_name(node), source_line(node), reason)
+        logger.debug("%s: %s (%s) at %s runs in eager: %s", result.name, node.name, op_name(node), source_line(node) or "an unknown line", reason)
 
 
 def _compile_name() -> str:

@@ -1,4 +1,4 @@
-"""The texts that docs/architecture.md shows are what the compiler prints today; the Python examples of the docs run."""
+"""The texts that docs/architecture.md shows are what the compiler prints today; the README is complete; the Python examples run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from accel.__main__ import COMMANDS, OWN_PARSERS
+from accel.options import READERS
+
 DOCS = Path(__file__).parent.parent / "docs"
+README = DOCS.parent / "README.md"
+SOURCES = [path for folder in ("dynamo_backend", "lowering", "runtime", "csrc") for path in (DOCS.parent / folder).rglob("*.py")]
 MARKED = re.compile(r"<!-- from: (?P<spec>[^>]+) -->\n```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
 STAGES = {"graph": "graph.txt", "tensor": "partition_0/tensor.txt", "schedule": "partition_0/schedule.txt", "vector": "partition_0/vector.txt", "c": "partition_0/c.c"}
 
@@ -60,7 +65,7 @@ def test_architecture_shows_what_the_compiler_prints(tmp_path, update_golden):
 
 
 def pages():
-    return sorted(path for path in [*DOCS.glob("*.md"), DOCS.parent / "README.md"] if path.name not in ("isa.md", "op_coverage.md", "module_coverage.md"))
+    return sorted(path for path in [*DOCS.glob("*.md"), README] if path.name not in ("isa.md", "op_coverage.md", "module_coverage.md"))
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda path: path.name)
@@ -76,3 +81,23 @@ def test_links_lead_somewhere(page):
     prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", prose):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_readme_lists_every_option():
+    assert re.findall(r"^\| `([a-z_]+)` \|", README.read_text(), re.MULTILINE) == list(READERS)
+
+
+def test_readme_lists_every_environment_variable():
+    read = {name for path in SOURCES for name in re.findall(r'"(ACCEL_[A-Z_]+)"', path.read_text())}
+    assert read == set(re.findall(r"`(ACCEL_[A-Z_]+)`", README.read_text()))
+
+
+def test_readme_names_make_targets_that_exist():
+    targets = re.findall(r"^([a-z]+):", (DOCS.parent / "Makefile").read_text(), re.MULTILINE)
+    named = set(re.findall(r"^make (\w+)|`make (\w+)`", README.read_text(), re.MULTILINE))
+    assert {first or second for first, second in named} <= set(targets)
+
+
+def test_readme_names_commands_that_exist():
+    named = set(re.findall(r"python -m accel (\w+)", README.read_text()))
+    assert {"explain", "coverage", "profile", "sweep"} <= named <= COMMANDS.keys() | OWN_PARSERS.keys()
