@@ -82,6 +82,52 @@ def test_no_compiler_is_one_warning_and_eager(monkeypatch, tmp_path, caplog):
     assert sum("run in eager, since compiling failed" in record.getMessage() for record in caplog.records) == 1
 
 
+# name: (program, input, a part of every reason)
+NOTHING_NATIVE = {
+    "only unsupported ops": (lambda x: torch.linalg.qr(torch.linalg.inv(x))[1], lambda: torch.eye(3) * 2, "factorizations"),
+    "complex": (lambda x: x * x + 1, lambda: torch.tensor([1 + 2j, 3j]), "complex"),
+    "another device": (lambda x: x * 2 + 1, lambda: torch.empty(3, device="meta"), "device meta"),
+}
+
+
+@pytest.mark.parametrize(("program", "make_input", "reason"), NOTHING_NATIVE.values(), ids=NOTHING_NATIVE)
+def test_model_without_a_native_node_is_eager_and_says_why(program, make_input, reason):
+    explained = accel.explain(program)(make_input())
+    assert explained.native_nodes == 0 < explained.total_nodes and not explained.graphs[0].partitions
+    assert all(reason in fallback.reason for fallback in explained.graphs[0].fallbacks)
+    torch.testing.assert_close(compiled(program)(make_input()), program(make_input()))
+
+
+def test_truncated_cache_entry_is_built_again(tmp_path):
+    x = torch.randn(8)
+    for _ in range(2):
+        torch._dynamo.reset()
+        torch.testing.assert_close(compiled(lambda x: x * 3 - 1, cache_dir=tmp_path)(x), x * 3 - 1)
+        for path in tmp_path.rglob("*.*"):
+            if path.is_file():
+                path.write_bytes(path.read_bytes()[:10])
+
+
+def test_unwritable_cache_dir_is_one_warning(tmp_path, caplog):
+    (tmp_path / "file").write_text("in the way")
+    x = torch.randn(8)
+    with caplog.at_level("WARNING", "accel"):
+        torch.testing.assert_close(compiled(lambda x: x * 5 - 1, cache_dir=tmp_path / "file")(x), x * 5 - 1)
+    assert sum("cannot be used" in record.getMessage() for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize(("body", "what"), [("kill -SEGV $$", "signal 11"), ("exit 1", "exit status 1")], ids=["crash", "failure"])
+def test_compiler_that_fails_is_one_warning_and_eager(monkeypatch, tmp_path, caplog, body, what):
+    fake = tmp_path / "cc"
+    fake.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo "gcc 1" && exit\n{body}\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("ACCEL_CC", str(fake))
+    x = torch.randn(8)
+    with caplog.at_level("WARNING", "accel"):
+        torch.testing.assert_close(compiled(lambda x: x * 2 + 1, cache_dir=tmp_path / "cache")(x), x * 2 + 1)
+    assert [what in record.getMessage() for record in caplog.records if record.name.startswith("accel")] == [True]
+
+
 def test_index_out_of_range_is_an_index_error():
     table = torch.randn(4, 3)
     look_up = compiled(lambda index: torch.nn.functional.embedding(index, table) * 2)
