@@ -43,6 +43,8 @@ DECISIONS = (
     Decision(SHAPES, "graph break: Dynamic shape operator"),
     Decision("", "its windows begin where random samples say", r"aten\.fractional_max_pool[23]d(_backward)?"),
     Decision("", "alignments of sequences of many lengths stay with eager's kernel", r"aten\._ctc_loss(_backward)?"),
+    Decision("", "it draws by rejection: elements take different counts of random numbers", r"aten\.(poisson|binomial|_standard_gamma|_sample_dirichlet)"),
+    Decision("", "eager checks the probabilities and raises for what is no distribution", r"aten\.multinomial"),
     Decision("", "its result is uint64, which has no DVX lanes", r"aten\.hash_tensor"),
 )  # fmt: skip
 

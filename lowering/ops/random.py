@@ -396,14 +396,3 @@ def cauchy(g: Graph, random: Draw, x: Value, median=0.0, sigma=1.0) -> Value:
         raise Unsupported(f"cauchy numbers of scale {sigma}: eager raises")
     tangent = g.map("tan", (random.open_uniform(x.sizes, _wide(dtype)) - 0.5) * math.pi)
     return g.cast(tangent * sigma + median, dtype)
-
-
-def _refuse(reason: str, *overloads: torch._ops.OpOverload) -> None:
-    def refuse(g: Graph, *args, **kwargs):
-        raise Unsupported(reason)
-
-    lowering(*overloads)(refuse)
-
-
-_refuse("poisson and binomial numbers by rejection take a different count of draws per element", aten.poisson.default, aten.binomial.default)
-_refuse("gamma numbers by rejection take a different count of draws per element", aten._standard_gamma.default, aten._sample_dirichlet.default)
