@@ -37,6 +37,7 @@ class ModuleSample(Sample):
     kwargs: dict
 
     def fresh(self, dtype: torch.dtype | None = None) -> tuple[Callable, tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+        """A copy of the module as a function, copies of its inputs, and its own tensors; of another dtype if told."""
         module = copy.deepcopy(self.owner)
         module = module if dtype is None else module.to(dtype)
         function = make_sample(self.text, module, self.args, self.kwargs).function

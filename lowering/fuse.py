@@ -46,6 +46,7 @@ class Group:
 
     @property
     def origins(self) -> tuple[str, ...]:
+        """The FX nodes that its statements come from, each once."""
         return tuple(dict.fromkeys(o for s in self.statements for o in s.origins))
 
     def __str__(self):

@@ -189,6 +189,7 @@ class PointEmitter:
         return 0 if self.vector_dim is None else strides[self.vector_dim]
 
     def position(self, offset: Dim, strides) -> Dim:
+        """The element offset of the point itself (of its first lane) under strides per axis."""
         for coordinate, stride in zip(self.coords, strides):
             if stride != 0:
                 offset = offset + coordinate * stride

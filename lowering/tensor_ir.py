@@ -33,6 +33,7 @@ class Buffer:
 
     @property
     def n_elements(self) -> Dim:
+        """Elements from the first to the last that the strides reach, gaps included."""
         if any(s == 0 for s in self.sizes if isinstance(s, int)):
             return 0
         extent: Dim = 1
@@ -124,9 +125,11 @@ class Statement:
     origins: tuple[str, ...]
 
     def targets(self) -> tuple[Target, ...]:
+        """Where it writes."""
         raise NotImplementedError
 
     def expressions(self) -> tuple[Expr, ...]:
+        """What it evaluates; all that it reads is below these."""
         raise NotImplementedError
 
 

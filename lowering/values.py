@@ -56,14 +56,17 @@ class Value:
 
     @property
     def dtype(self) -> str:
+        """accel's name of the element type, a key of csrc.abi.DTYPE_BYTES."""
         return self.expr.dtype
 
     @property
     def rank(self) -> int:
+        """Number of dims."""
         return len(self.sizes)
 
     @property
     def numel(self) -> Dim:
+        """Number of elements."""
         return product(self.sizes)
 
     def _with(self, sizes, expr) -> Value:

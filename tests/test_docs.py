@@ -83,6 +83,12 @@ def test_links_lead_somewhere(page):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+@pytest.mark.parametrize("page", pages(), ids=lambda path: path.name)
+def test_files_that_are_named_exist(page):
+    named = re.findall(r"`((?:dynamo_backend|lowering|runtime|csrc|examples|benchmarks|tests)/[\w/.]*)`", page.read_text())
+    assert not [path for path in named if not (DOCS.parent / path).exists()]
+
+
 def test_readme_lists_every_option():
     assert re.findall(r"^\| `([a-z_]+)` \|", README.read_text(), re.MULTILINE) == list(READERS)
 

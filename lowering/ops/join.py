@@ -39,6 +39,7 @@ def concatenate(g: Graph, parts: list[Value], dim: int) -> Value:
 
 @functools.cache
 def common_dtype(dtypes: frozenset[str]) -> str:
+    """The dtype that torch.cat promotes tensors of these dtypes to."""
     from ..registry import DTYPES, TORCH_DTYPES
 
     return DTYPES[functools.reduce(torch.promote_types, (TORCH_DTYPES[d] for d in sorted(dtypes, key=_ORDER.index)))]
