@@ -57,7 +57,8 @@ class Accumulator:
         return [self._combine(state[0], value)]
 
     def _argument_step(self, state, value, mask, point, statement):
-        from .tensor_ir import Index, contiguous_strides
+        from .strides import contiguous_strides
+        from .tensor_ir import Index
         n = statement.n_outer
         flat = Index(0, (0,) * n + contiguous_strides(statement.domain[n:]))
         position = point.emit(flat)

@@ -12,8 +12,8 @@ import dataclasses
 from .index_expr import Dim, product
 from .kernels.attention import AttentionParams
 from .kernels.gemm import accumulator_dtype
-from .tensor_ir import (Buffer, Const, Expr, Gather, Load, Map, Op, Reduce, Statement, Target, Template, TensorProgram, common_refinement, contiguous_strides,
-                        leaves, map_leaves, reads, restride, view_strides)
+from .strides import common_refinement, contiguous_strides, view_strides
+from .tensor_ir import Buffer, Const, Expr, Gather, Load, Map, Op, Reduce, Statement, Target, Template, TensorProgram, leaves, map_leaves, reads, restride
 
 __all__ = ["find_attention"]
 

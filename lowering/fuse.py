@@ -11,7 +11,8 @@ import dataclasses
 
 from .align import Segment, match_by_size, match_by_stride, redomain, squeeze_domain
 from .index_expr import Dim, exact_div, render
-from .tensor_ir import Buffer, Gather, Load, Map, Op, Reduce, Scan, Scatter, Statement, Target, Template, TensorProgram, leaves, restride, view_strides, walk
+from .strides import view_strides
+from .tensor_ir import Buffer, Gather, Load, Map, Op, Reduce, Scan, Scatter, Statement, Target, Template, TensorProgram, leaves, restride, walk
 from .values import length_of
 
 __all__ = ["Group", "Schedule", "fuse"]

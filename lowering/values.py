@@ -12,8 +12,8 @@ import itertools
 from collections.abc import Callable, Sequence
 
 from .index_expr import Dim, exact_div, maximum, product, render
-from .tensor_ir import (Buffer, Const, Expr, Gather, Index, Load, Map, Op, Reduce, Scan, Scatter, Statement, Target, Template, contiguous_strides, leaves,
-                        restride, view_strides)
+from .strides import contiguous_strides, view_strides
+from .tensor_ir import Buffer, Const, Expr, Gather, Index, Load, Map, Op, Reduce, Scan, Scatter, Statement, Target, Template, leaves, restride
 
 __all__ = ["EXPENSIVE", "Graph", "Layout", "Unsupported", "Value"]
 

@@ -18,7 +18,8 @@ import torch
 
 from ..kernels.rnn import LayerParams
 from ..registry import lowering
-from ..tensor_ir import leaves, view_strides
+from ..strides import view_strides
+from ..tensor_ir import leaves
 from ..values import Graph, Unsupported, Value
 from .matmul import matrix_product
 

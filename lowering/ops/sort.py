@@ -12,7 +12,7 @@ import torch
 from ..index_expr import Dim, render
 from ..kernels.sort import SortParams, TopParams, suits_top
 from ..registry import lowering
-from ..tensor_ir import contiguous_strides
+from ..strides import contiguous_strides
 from ..values import Graph, Unsupported, Value
 from .reduce import FLOATS, reduce_over
 

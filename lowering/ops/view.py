@@ -9,7 +9,8 @@ import torch
 
 from ..index_expr import Dim, IndexExpr, exact_div, floordiv, maximum, minimum, mod, product, render
 from ..registry import lowering
-from ..tensor_ir import Load, contiguous_strides
+from ..strides import contiguous_strides
+from ..tensor_ir import Load
 from ..values import Graph, Unsupported, Value
 
 __all__ = ["diagonal_of", "restrided", "slice_bounds", "wrap_index"]

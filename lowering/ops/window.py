@@ -8,7 +8,8 @@ import math
 from collections.abc import Callable, Iterator
 
 from ..index_expr import Dim, floordiv
-from ..tensor_ir import Index, Target, contiguous_strides
+from ..strides import contiguous_strides
+from ..tensor_ir import Index, Target
 from ..values import Graph, Unsupported, Value
 from .pad import padded
 

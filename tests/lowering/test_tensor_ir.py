@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accel.lowering.index_expr import product, symbol
-from accel.lowering.tensor_ir import common_refinement, contiguous_strides, view_strides
+from accel.lowering.strides import common_refinement, contiguous_strides, view_strides
 from accel.lowering.values import Graph
 
 factors = st.lists(st.integers(2, 4), min_size=1, max_size=5)
