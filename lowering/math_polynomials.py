@@ -10,7 +10,6 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-from .build_vector import Builder
 from .lanes import Lanes
 from .select import expansion
 from .vector_ir import V

@@ -30,20 +30,18 @@ class Lowering:
     """One entry. function(graph, *args, **kwargs) takes the overload's arguments: a Value for a tensor, a Dim for an int.
 
     Attributes:
-        note: a sentence for docs/op_coverage.md about limits or the algorithm.
         mutates: index of the tensor argument that the op writes (aten.copy_ and its like), or None.
     """
 
     target: torch._ops.OpOverload
     function: Callable
-    note: str = ""
     mutates: int | None = None
 
 
 _TABLE: dict[torch._ops.OpOverload, Lowering] = {}
 
 
-def lowering(*targets: torch._ops.OpOverload, note: str = "", mutates: int | None = None, replace: bool = False):
+def lowering(*targets: torch._ops.OpOverload, mutates: int | None = None, replace: bool = False):
     """Decorator: registers a function as the lowering of each overload in `targets`.
 
     The function is called as f(graph, *args, **kwargs), returns a Value (or a tuple of them) and raises Unsupported("sentence") for
@@ -61,7 +59,7 @@ def lowering(*targets: torch._ops.OpOverload, note: str = "", mutates: int | Non
             if target in _TABLE and not replace:
                 other = _TABLE[target].function
                 raise ValueError(f"{target} has a lowering already: {other.__module__}.{other.__qualname__}; pass replace=True to override it")
-            _TABLE[target] = Lowering(target, function, note, mutates)
+            _TABLE[target] = Lowering(target, function, mutates)
         return function
 
     return register

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from ...csrc.abi import DTYPE_BYTES
 from ...csrc.machine import Machine
 from ..emit_c import PARALLEL_WORK
 from ..index_expr import Dim
 from ..kernel_writer import BoundKernel, KernelWriter, Sink
-from ..tensor_ir import Buffer, Load, Map, Target, Template
+from ..tensor_ir import Buffer, Map, Target, Template
 from . import template
 from .pack import pack
 from .rnn_backward_cells import ElmanGradient, GradientCell, GruGradient, LstmGradient

@@ -10,7 +10,7 @@ import dataclasses
 from ..index_expr import Dim
 from ..kernel_writer import KernelWriter, PointEmitter, Sink
 from ..lanes import Lanes
-from ..select import constant, select
+from ..select import select
 from ..tensor_ir import Buffer, Load, Target
 from ..vector_ir import V
 from .rnn_steps import Shape

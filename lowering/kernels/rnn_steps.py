@@ -18,7 +18,7 @@ from ..index_expr import Dim, floordiv, minimum, mod
 from ..kernel_writer import KernelWriter
 from ..tensor_ir import Buffer
 from ..vector_ir import Barrier, MEMORY_TYPE, REGISTER_TYPE, V
-from .contract import decompose, multiply_add, zero
+from .contract import multiply_add, zero
 from .tile import registers_per_value
 
 __all__ = ["Cell", "Shape", "Steps", "StepTile", "UnitWeights", "choose_step_tile"]

@@ -10,7 +10,7 @@ import dataclasses
 
 from ...csrc.abi import DTYPE_BYTES
 from ...csrc.machine import Machine
-from ..index_expr import Dim, product
+from ..index_expr import Dim
 
 __all__ = ["Tile", "choose_dot_tile", "choose_tile", "even_block", "registers_per_value", "stays_near"]
 

@@ -31,7 +31,8 @@ def narrow_copy(g: Graph, x: Value, dim: int, start, length) -> Value:
     return x.slice(dim, start, start + length)
 
 
-@lowering(aten.unfold_backward.default, note="a scatter-add over the windows")
+# A scatter-add over the windows.
+@lowering(aten.unfold_backward.default)
 def unfold_backward(g: Graph, grad: Value, input_sizes, dim: int, size: int, step: int) -> Value:
     from .join import copied
 

@@ -110,13 +110,15 @@ def ones(g: Graph, size, *, dtype=None, **_) -> Value:
     return _filled(g, size, 1, dtype or torch.get_default_dtype())
 
 
-@lowering(aten.empty.memory_format, aten.empty_strided.default, aten.empty_permuted.default, note="filled with 0")
+# Filled with 0.
+@lowering(aten.empty.memory_format, aten.empty_strided.default, aten.empty_permuted.default)
 def empty(g: Graph, size, *_, dtype=None, **__) -> Value:
     """Memory without a defined value: 0."""
     return _filled(g, size, 0, dtype or torch.get_default_dtype())
 
 
-@lowering(aten.empty_like.default, aten.new_empty.default, aten.new_empty_strided.default, note="filled with 0")
+# Filled with 0.
+@lowering(aten.empty_like.default, aten.new_empty.default, aten.new_empty_strided.default)
 def empty_like(g: Graph, x: Value, size=None, *_, dtype=None, **__) -> Value:
     """Memory without a defined value, with x's dtype: 0."""
     return _like(g, x, 0, dtype, size)

@@ -14,7 +14,8 @@ from .reduce import norm_over, reduce_over
 aten = torch.ops.aten
 
 
-@lowering(aten._cdist_forward.default, note="summed directly for every p: no loss of digits by a matrix product")
+# Summed directly for every p: no loss of digits by a matrix product.
+@lowering(aten._cdist_forward.default)
 def cdist(g: Graph, x: Value, y: Value, p: float, compute_mode: int | None = None) -> Value:
     batch = broadcast_sizes(x.sizes[:-2], y.sizes[:-2])
     if x.sizes[-1] == 0:

@@ -83,7 +83,8 @@ def indexed_dims(g: Graph, x: Value, indices) -> Indexed:
     return Indexed(sizes, lifted, tuple(where.get(d) for d in range(x.rank)))
 
 
-@lowering(aten.index.Tensor, aten._unsafe_index.Tensor, note="boolean masks stay eager: their result's size depends on data")
+# Boolean masks stay eager: their result's size depends on data.
+@lowering(aten.index.Tensor, aten._unsafe_index.Tensor)
 def index(g: Graph, x: Value, indices) -> Value:
     if all(i is None for i in indices):
         return x
@@ -148,7 +149,8 @@ def bucketize_scalar(g: Graph, value, boundaries: Value, *, out_int32: bool = Fa
     return _searched(g, boundaries, g.constant(value, boundaries.dtype), out_int32, right, None, None)
 
 
-@lowering(aten.repeat_interleave.Tensor, note="where output_size is given; else the size depends on data")
+# Where output_size is given; else the size depends on data.
+@lowering(aten.repeat_interleave.Tensor)
 def repeat_interleave(g: Graph, repeats: Value, *, output_size: Dim | None = None) -> Value:
     if output_size is None:
         raise Unsupported("data-dependent shape: the number of repeats is known only when the graph runs")

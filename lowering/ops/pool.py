@@ -10,7 +10,7 @@ import math
 
 import torch
 
-from ..index_expr import Dim, exact_div, product
+from ..index_expr import exact_div, product
 from ..registry import lowering
 from ..values import Graph, Unsupported, Value
 from .reduce import FLOATS, opmath, reduce_over

@@ -81,7 +81,7 @@ def _rows_projected(g: Graph, rows: Value, w_ih: Value, b_ih: Value | None) -> V
     return g.realize(product if b_ih is None else product + b_ih)
 
 
-@lowering(ops.lstm_layer.default, note="one kernel for all steps")
+@lowering(ops.lstm_layer.default)
 @_halves_as_f32
 def lstm_layer(g: Graph, x: Value, h0: Value, c0: Value, w_ih: Value, w_hh: Value, b_ih: Value | None, b_hh: Value | None, reverse: bool, saves: bool):
     _checked(x, [w_ih, w_hh, b_ih, b_hh], [h0, c0])
@@ -94,7 +94,7 @@ def lstm_layer(g: Graph, x: Value, h0: Value, c0: Value, w_ih: Value, w_hh: Valu
     return (y, h_n, c_n, *(kept or [_nothing(g, x)] * 2))
 
 
-@lowering(ops.gru_layer.default, note="one kernel for all steps")
+@lowering(ops.gru_layer.default)
 @_halves_as_f32
 def gru_layer(g: Graph, x: Value, h0: Value, w_ih: Value, w_hh: Value, b_ih: Value | None, b_hh: Value | None, reverse: bool, saves: bool):
     _checked(x, [w_ih, w_hh, b_ih, b_hh], [h0])
@@ -105,7 +105,7 @@ def gru_layer(g: Graph, x: Value, h0: Value, w_ih: Value, w_hh: Value, b_ih: Val
     return (y, h_n, *(kept or [_nothing(g, x)]))
 
 
-@lowering(ops.rnn_layer.default, note="one kernel for all steps")
+@lowering(ops.rnn_layer.default)
 @_halves_as_f32
 def rnn_layer(g: Graph, x: Value, h0: Value, w_ih: Value, w_hh: Value, b_ih: Value | None, b_hh: Value | None, nonlinearity: str, reverse: bool):
     _checked(x, [w_ih, w_hh, b_ih, b_hh], [h0])
@@ -116,7 +116,7 @@ def rnn_layer(g: Graph, x: Value, h0: Value, w_ih: Value, w_hh: Value, b_ih: Val
     return y, h_n
 
 
-@lowering(ops.lstm_layer_backward.default, note="one kernel for all steps")
+@lowering(ops.lstm_layer_backward.default)
 @_halves_as_f32
 def lstm_layer_backward(g: Graph, grad_y: Value, grad_h_n: Value, grad_c_n: Value, gates: Value, cells: Value, c0: Value, w_hh: Value, reverse: bool):
     _checked(grad_y, [w_hh], [grad_h_n, grad_c_n, gates, cells, c0])
@@ -124,7 +124,7 @@ def lstm_layer_backward(g: Graph, grad_y: Value, grad_h_n: Value, grad_c_n: Valu
     return grad_gates, _reaches_first_state(g, grad_gates, w_hh, reverse), grad_c0
 
 
-@lowering(ops.gru_layer_backward.default, note="one kernel for all steps")
+@lowering(ops.gru_layer_backward.default)
 @_halves_as_f32
 def gru_layer_backward(g: Graph, grad_y: Value, grad_h_n: Value, gates: Value, y: Value, h0: Value, w_hh: Value, reverse: bool):
     _checked(grad_y, [w_hh], [grad_h_n, gates, y, h0])
@@ -133,7 +133,7 @@ def gru_layer_backward(g: Graph, grad_y: Value, grad_h_n: Value, gates: Value, y
     return inputs, hidden, _reaches_first_state(g, hidden, w_hh, reverse) + carried
 
 
-@lowering(ops.rnn_layer_backward.default, note="one kernel for all steps")
+@lowering(ops.rnn_layer_backward.default)
 @_halves_as_f32
 def rnn_layer_backward(g: Graph, grad_y: Value, grad_h_n: Value, y: Value, w_hh: Value, nonlinearity: str, reverse: bool):
     _checked(grad_y, [w_hh], [grad_h_n, y])

@@ -170,7 +170,8 @@ def _masked_put(g: Graph, x: Value, mask: Value, values: Value, accumulate: bool
     return (x + values if accumulate else values.expand(x.sizes)).where(lifted, x)
 
 
-@lowering(aten.index_put.default, aten._unsafe_index_put.default, note="a boolean mask only with values that do not run along its true elements")
+# A boolean mask only with values that do not run along its true elements.
+@lowering(aten.index_put.default, aten._unsafe_index_put.default)
 def index_put(g: Graph, x: Value, indices, values: Value, accumulate: bool = False) -> Value:
     chosen = [i for i in indices if i is not None]
     values = g.cast(values, x.dtype)

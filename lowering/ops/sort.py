@@ -191,7 +191,8 @@ def nanmedian_dim(g: Graph, x: Value, dim: int, keepdim: bool = False) -> tuple[
 _INSERTION_SORTED = 16  # libstdc++ sorts so few elements by insertion, which is stable
 
 
-@lowering(aten.mode.default, note="NaN comes last; eager's order of them depends on where they lie")
+# NaN comes last; eager's order of them depends on where they lie.
+@lowering(aten.mode.default)
 def mode(g: Graph, x: Value, dim: int = -1, keepdim: bool = False) -> tuple[Value, Value]:
     """The smallest of the commonest values, and where its last copy lies."""
     if x.rank == 0:

@@ -62,7 +62,8 @@ def _register_tables() -> None:
 _register_tables()
 
 
-@lowering(aten.polygamma.default, note="orders from 2 on: factorial times Hurwitz's zeta")
+# Orders from 2 on: factorial times Hurwitz's zeta.
+@lowering(aten.polygamma.default)
 def polygamma(g: Graph, n, x: Value) -> Value:
     """The n-th derivative of digamma: ±n! zeta(n + 1, x)."""
     if not isinstance(n, int):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from ..index_expr import Dim, IndexExpr, exact_div, floordiv, maximum, minimum, mod, product, render
+from ..index_expr import Dim, IndexExpr, exact_div, floordiv, maximum, minimum, mod, render
 from ..registry import lowering
 from ..strides import contiguous_strides
 from ..tensor_ir import Load
@@ -148,7 +148,8 @@ def diagonal(g: Graph, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) 
     return diagonal_of(x, offset, dim1, dim2)
 
 
-@lowering(aten.as_strided.default, aten.as_strided_copy.default, note="within the memory of a partition's input, or of a value without gaps")
+# Within the memory of a partition's input, or of a value without gaps.
+@lowering(aten.as_strided.default, aten.as_strided_copy.default)
 def as_strided(g: Graph, x: Value, sizes, strides, storage_offset: Dim | None = None) -> Value:
     load, offset = restrided(g, x, sizes, strides, storage_offset)
     return x._with(tuple(sizes), Load(load.buffer, offset, tuple(strides)))
