@@ -48,6 +48,7 @@ __all__ = ["AotCache", "keeps"]
 logger = logging.getLogger("accel")
 
 SUFFIX = ".aot"
+NAMESPACES = ("aten", "prims", "accel")
 PACKAGES = ("accel", "accel.lowering", "accel.runtime", "accel.csrc")
 
 
@@ -81,6 +82,7 @@ class AotCache:
         gm = getattr(mod, "gm", mod)
         with sanitize_gm_for_cache(gm):
             check_cacheable(gm)
+            _check_operators(gm)
             details = _Details(gm, args, aot_config, _salt(self.options))
             return digest_of("aot", AOTAutogradCachePickler(gm).get_hash(details))
 
@@ -101,8 +103,8 @@ class _Details(AOTAutogradCacheDetails):
 
     def __init__(self, gm: torch.fx.GraphModule, args: Sequence, aot_config: object, salt: str):
         self.accel = salt
-        # An input that overlaps another is compiled in another way.
-        self.storages = _first_positions([value.untyped_storage()._cdata if isinstance(value, torch.Tensor) else None for value in args])
+        # Inputs that overlap are compiled in another way.
+        self.storages = _places_in_storages(args)
         super().__init__(gm, args, aot_config, create_fx_config())
 
     def _init_fx_graph_hash_details(self, gm: torch.fx.GraphModule, example_inputs: Sequence, fx_config: dict) -> None:
@@ -114,8 +116,20 @@ class _Details(AOTAutogradCacheDetails):
         self.default_dtype, self.torch_version = torch.get_default_dtype(), torch.__version__
 
 
-def _first_positions(values: list) -> list[int]:
-    return [values.index(value) for value in values]
+def _places_in_storages(args: Sequence) -> list[tuple[int, int] | None]:
+    """For inputs that share memory: the position of the first of those that do, and where in the memory the input begins."""
+    storages = [value.untyped_storage()._cdata if isinstance(value, torch.Tensor) else None for value in args]
+    is_shared = [storage is not None and storages.count(storage) > 1 for storage in storages]
+    return [(storages.index(storage), value.storage_offset()) if shared else None for value, storage, shared in zip(args, storages, is_shared)]
+
+
+def _check_operators(gm: torch.fx.GraphModule) -> None:
+    """Refuse operators of others: tracing runs their Python (what they are composed of, their gradients), which is in no key."""
+    for module in gm.modules():
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            packet = node.target.overloadpacket if isinstance(node.target, torch._ops.OpOverload) else node.target
+            if isinstance(packet, torch._ops.OpOverloadPacket) and packet._qualified_op_name.partition("::")[0] not in NAMESPACES:
+                raise BypassAOTAutogradCache(f"the operator {packet._qualified_op_name} is neither torch's nor ours")
 
 
 def _salt(options: Options) -> str:

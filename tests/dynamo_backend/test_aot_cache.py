@@ -96,6 +96,28 @@ def test_inputs_that_share_memory_are_another_case(starts):
     assert torch.equal(result, fn(expected[:6], expected[2:])) and torch.equal(base, expected)
 
 
+def test_inputs_that_overlap_elsewhere_are_another_case(starts):
+    def fn(x, y):
+        x.add_(1.0)
+        return y * 2.0
+
+    apart, overlapping = torch.zeros(8), torch.zeros(8)
+    assert starts(fn, apart[:4], apart[4:])[0].eq(0.0).all()
+    result, compiled = starts(fn, overlapping[:4], overlapping[2:6])
+    assert LOADED not in compiled and result.tolist() == [2.0, 2.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("key", ["CompositeImplicitAutograd", "Autograd"])
+def test_operators_of_others_are_traced_anew(starts, key):
+    x = torch.ones(3)
+    for factor in (2.0, 5.0):
+        with torch.library._scoped_library("accel_test_aot_cache", "FRAGMENT") as library:
+            library.define("scaled(Tensor x) -> Tensor")
+            library.impl("scaled", lambda x: x * factor, key)  # noqa: B023  (gone before the next factor)
+            result, text = starts(lambda x: torch.ops.accel_test_aot_cache.scaled(x) + 1.0, x)
+        assert LOADED not in text and result.eq(factor + 1.0).all()
+
+
 def test_a_lost_object_is_compiled_from_the_entry(starts, tmp_path):
     first, _ = starts(torch.sigmoid, torch.ones(5))
     for path in (*tmp_path.rglob("*.so"), *tmp_path.rglob("*.o")):
