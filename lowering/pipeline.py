@@ -19,13 +19,18 @@ from .index_expr import Dim, render
 from .kernel_writer import BoundKernel, Scratch
 from .kernels import TEMPLATES
 from .memory import Arena, plan_memory
-from .tensor_ir import Buffer, Scan, Scatter, Template
+from .tensor_ir import Buffer, Scan, Scatter, Template, TensorProgram
 from .vector_ir import MEMORY_TYPE, Kernel
 from .vectorize import lower_group
 from .vectorize_indexed import lower_scan, lower_scatter
 from .write_in_place import write_in_place
 
 __all__ = ["KernelReport", "LoweredPartition", "lower_partition", "vectorize"]
+
+REWRITES: tuple[tuple[str, Callable[[TensorProgram], TensorProgram], str], ...] = (
+    ("find attention", find_attention, "before fusion, which would make softmax an epilogue of the products that it lies between"),
+    ("write in place", write_in_place, "before memory is planned: the copy of an input that it takes away would have a place there"),
+)
 
 
 class Texts(Mapping):
@@ -96,7 +101,7 @@ def lower_partition(nodes: Sequence, inputs: Sequence, outputs: Sequence, *, mac
     started = time.perf_counter()
     lowered = lower_nodes(name, nodes, inputs, outputs, constants, allows_winograd)
     scheduled = time.perf_counter()
-    lowered = dataclasses.replace(lowered, program=write_in_place(find_attention(lowered.program)))
+    lowered = dataclasses.replace(lowered, program=_rewritten(lowered.program))
     schedule = fuse(lowered.program)
     bound = vectorize(schedule, machine)
     max_contexts = max_contexts or machine.n_contexts or os.cpu_count() or 1
@@ -104,6 +109,12 @@ def lower_partition(nodes: Sequence, inputs: Sequence, outputs: Sequence, *, mac
     prepare, bound = _split_constant(bound, fixed, frozenset(lowered.output_buffers))
     finished = _finish(name, lowered, schedule, prepare, bound, machine, max_contexts)
     return dataclasses.replace(finished, seconds={"lowering": scheduled - started, "scheduling": time.perf_counter() - scheduled})
+
+
+def _rewritten(program: TensorProgram) -> TensorProgram:
+    for _, rewrite, _ in REWRITES:
+        program = rewrite(program)
+    return program
 
 
 def _split_constant(kernels: list[BoundKernel], fixed: frozenset[Buffer], outputs: frozenset[Buffer]) -> tuple[list[BoundKernel], list[BoundKernel]]:
