@@ -7,13 +7,14 @@ import sys
 
 import pytest
 
-
 logging.getLogger("torch.__trace").disabled = True  # pytest would print its empty records, thousands below every failure
 
 
 @pytest.fixture(autouse=True)
-def fresh_dynamo():
-    """Every test starts with nothing compiled: Dynamo keeps what it compiled per code object, and stops after 8 variants."""
+def fresh_torch():
+    """Every test starts with the same random numbers and nothing compiled: Dynamo keeps what it compiled per code object, and stops after 8 variants."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
     dynamo = sys.modules.get("torch._dynamo")
     if dynamo is not None:
         dynamo.reset()

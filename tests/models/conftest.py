@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import the architectures of benchmarks/, and gives each the same random numbers."""
+"""Lets the tests of this folder import the architectures of benchmarks/, and has Dynamo count graphs from 0 in each."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,6 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 
 @pytest.fixture(autouse=True)
-def fixed_seed():
-    """Seeds torch, and counts graphs from 0."""
+def fresh_counters():
+    """The graphs and breaks that a test reads are its own."""
     torch._dynamo.utils.counters.clear()
-    torch.manual_seed(0)
