@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 
@@ -57,6 +59,11 @@ def test_environment_gives_directories_and_options_win(monkeypatch, tmp_path):
     monkeypatch.setenv("ACCEL_DUMP_DIR", str(tmp_path / "dump"))
     options = Options.parse({"dump_dir": tmp_path / "mine"})
     assert (options.cache_dir, options.dump_dir) == (tmp_path / "cache", tmp_path / "mine")
+
+
+def test_torch_logs_reach_the_loggers_of_accel():
+    settings = torch._logging._internal._parse_log_settings("+accel")
+    assert settings.log_qname_to_level["accel"] == logging.DEBUG
 
 
 def test_machine_may_be_an_object_a_preset_or_a_file(tmp_path):
