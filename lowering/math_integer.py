@@ -67,8 +67,9 @@ def _fmod(x: Lanes, y: Lanes) -> Lanes:
     b, c = x.b, abs(y)
     a = _fmod_step(_fmod_step(abs(x), c), c)
     is_long = b.op("qand.q", a.ge(c), b.op("qand.q", a.lt(math.inf), c.gt(0.0)))
-    with b.loop("rare", 0, b.any(is_long) * 42, carried=(a.v,)) as scope:
-        scope.next = (_fmod_step(Lanes(b, scope.values[0]), c).v,)
+    with b.loop("rare", 0, b.any(is_long) * 44, carried=(a.v,)) as scope:
+        rest = Lanes(b, scope.values[0])
+        scope.next = (_fmod_step(rest, _multiple_near(rest, c)).v,)
     a = Lanes(b, scope.results[0])
     value = x.where(c.eq(math.inf), a.copysign(x))
     valid = b.op("qand.q", abs(x).lt(math.inf), b.op("qand.q", c.gt(0.0), y.eq(y)))
@@ -76,12 +77,23 @@ def _fmod(x: Lanes, y: Lanes) -> Lanes:
 
 
 def _fmod_step(a: Lanes, c: Lanes) -> Lanes:
-    """a - c * (leading bits of a / c): not negative, congruent to a, exact since it is a multiple of c's last place and below a."""
+    """a - c * (leading bits of a / c): not negative, congruent to a, exact since it is a multiple of c's last place and below a.
+
+    As `a` where a / c overflows.
+    """
     quotient = (a / c).trunc()
-    # Too large a quotient would leave a rest that takes more bits than there are: drop its rounding.
+    last_place = (quotient.bits("d").op("vand", 0x7FF << 52).bits("df") * 2.0**-52).max(1.0)
     rest = quotient.fnma(c, a)
-    rest = (rest + c).where(rest.lt(0.0), rest)
-    return rest.where(a.ge(c), a)
+    # A quotient that was rounded up is one in its last place too large.
+    rest = last_place.fma(c, rest).where(rest.lt(0.0), rest)
+    return rest.where(a.b.op("qand.q", a.ge(c), quotient.lt(math.inf)), a)
+
+
+def _multiple_near(a: Lanes, c: Lanes) -> Lanes:
+    """c, or c times a power of two where a / c might overflow."""
+    once = c * 2.0**700
+    twice = once * 2.0**700
+    return twice.where(a.ge(twice), once.where(a.ge(once), c))
 
 
 @expansion("remainder", "sf", "df")

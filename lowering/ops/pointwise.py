@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from ..registry import KIND, dtype_name, lowering, pointwise
+from ..registry import KIND, TORCH_DTYPES, dtype_name, lowering, pointwise, promote
 from ..values import Graph, Unsupported, Value
 from ...csrc.abi import STATUS_ZERO_DIVISION
 
@@ -42,7 +42,7 @@ BINARY = {
     aten.bitwise_or.Tensor: ("or", KIND.DEFAULT), aten.bitwise_or.Scalar: ("or", KIND.DEFAULT), aten.bitwise_or.Scalar_Tensor: ("or", KIND.DEFAULT),
     aten.bitwise_xor.Tensor: ("xor", KIND.DEFAULT), aten.bitwise_xor.Scalar: ("xor", KIND.DEFAULT), aten.bitwise_xor.Scalar_Tensor: ("xor", KIND.DEFAULT),
     aten.atan2.default: ("atan2", KIND.INT_TO_FLOAT), aten.copysign.Tensor: ("copysign", KIND.INT_TO_FLOAT), aten.copysign.Scalar: ("copysign", KIND.INT_TO_FLOAT),
-    aten.hypot.default: ("hypot", KIND.DEFAULT), aten.nextafter.default: ("nextafter", KIND.NO_OPMATH),
+    aten.hypot.default: ("hypot", KIND.DEFAULT),
 }  # fmt: skip
 
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
@@ -59,10 +59,12 @@ def _register_tables() -> None:
 
 
 def compare(g: Graph, name: str, a, b) -> Value:
-    """A comparison at the promoted dtype; bools compare as integers."""
+    """A comparison at the promoted dtype; bools compare as integers, and Python integers that the dtype cannot hold wrap, as in eager."""
     if isinstance(a, Value) and a.dtype == "bool" and (not isinstance(b, Value) or b.dtype == "bool"):
         a = g.cast(a, "i32")
         b = g.cast(b, "i32") if isinstance(b, Value) else int(b) if isinstance(b, bool) else b
+    elif type(b) is int and isinstance(a, Value) and a.dtype in INTS:
+        b = torch.tensor(b).to(TORCH_DTYPES[a.dtype]).item()
     return pointwise(g, name, a, b, kind=KIND.ALWAYS_BOOL)
 
 
@@ -101,8 +103,6 @@ def rsub(g: Graph, a, b, alpha=1) -> Value:
 def _sum(g: Graph, name: str, a, b, alpha) -> Value:
     if alpha == 1 or not _is_half(a, b):
         return pointwise(g, name, a, _scaled(g, b, alpha))
-    from ..registry import promote
-
     compute, result = promote((a, b))
     wide = [g.cast(v, compute) if isinstance(v, Value) else v for v in (a, b)]
     return g.cast(pointwise(g, name, wide[0], _scaled(g, wide[1], alpha)), result)
@@ -114,15 +114,23 @@ def abs_(g: Graph, x: Value) -> Value:
     return x if x.dtype == "bool" else pointwise(g, "abs", x)
 
 
+@lowering(aten.nextafter.default)
+def nextafter(g: Graph, a: Value, b: Value) -> Value:
+    """The next number from a towards b."""
+    if promote((a, b), KIND.NO_OPMATH)[1] not in ("f32", "f64"):
+        raise Unsupported("nextafter of half types: computed in float32, the next number rounds back")
+    return pointwise(g, "nextafter", a, b, kind=KIND.NO_OPMATH)
+
+
 @lowering(aten.sign.default, aten.sgn.default)
 def sign(g: Graph, x: Value) -> Value:
-    """-1, 0 or 1; NaN stays NaN."""
+    """-1, 0 or 1; 0 for NaN, as in eager."""
     if x.dtype == "bool":
         return x
     zero, one = g.constant(0, x.dtype), g.constant(1, x.dtype)
     if x.dtype == "u8":
         return g.map("where", g.map("gt", x, zero, dtype="bool"), one, zero, dtype=x.dtype)
-    negative = g.map("where", g.map("lt", x, zero, dtype="bool"), g.constant(-1, x.dtype), x, dtype=x.dtype)
+    negative = g.map("where", g.map("lt", x, zero, dtype="bool"), g.constant(-1, x.dtype), zero, dtype=x.dtype)
     return g.map("where", g.map("gt", x, zero, dtype="bool"), one, negative, dtype=x.dtype)
 
 
@@ -188,8 +196,6 @@ def logical_xor(g: Graph, a, b) -> Value:
 @lowering(aten.where.self, aten.where.ScalarSelf, aten.where.ScalarOther, aten.where.Scalar)
 def where(g: Graph, condition: Value, a, b) -> Value:
     """condition ? a : b at the promoted dtype."""
-    from ..registry import promote
-
     _, result = promote((a, b), KIND.NO_OPMATH)
     values = [g.cast(v, result) if isinstance(v, Value) else g.constant(v, result) for v in (a, b)]
     return g.map("where", as_bool(g, condition), *values, dtype=result)
@@ -205,8 +211,6 @@ def masked_fill(g: Graph, x: Value, mask: Value, value) -> Value:
 @lowering(aten.clamp.default, aten.clamp.Tensor)
 def clamp(g: Graph, x: Value, low=None, high=None) -> Value:
     """min(max(x, low), high); NaN stays NaN."""
-    from ..registry import promote
-
     bounds = [b for b in (low, high) if b is not None]
     _, result = promote((x, *bounds), KIND.NO_OPMATH)
     value = g.cast(x, result)
@@ -282,8 +286,6 @@ def fmod(g: Graph, a, b) -> Value:
 
 def divide(g: Graph, name: str, a, b) -> Value:
     """A rounding division; an integer divided by 0 makes the call fail, as eager does, also where nobody reads that element."""
-    from ..registry import promote
-
     compute, _ = promote((a, b))
     if compute == "bool":
         raise Unsupported(f"{name} of bool: eager has none")
@@ -307,8 +309,6 @@ def pow_(g: Graph, a, b) -> Value:
 @lowering(aten.pow.Tensor_Scalar)
 def pow_scalar(g: Graph, x: Value, exponent) -> Value:
     """x ** exponent; small integer exponents and roots by products, as eager does."""
-    from ..registry import promote
-
     compute, result = promote((x, exponent))
     if not isinstance(exponent, (int, float)) or (compute in INTS and exponent < 0):
         raise Unsupported(f"pow of {compute} with exponent {exponent}")
@@ -331,8 +331,6 @@ BITS = {"i64": 64, "i32": 32, "i16": 16, "i8": 8, "u8": 8}
 
 def _shift(g: Graph, name: str, a, b, limit: Callable[[str], int], beyond: Callable[[Value, Value], Value]) -> Value:
     """Operator `name`; amounts that are negative or at least limit(dtype) give beyond(a, limit)."""
-    from ..registry import promote
-
     dtype, _ = promote((a, b))
     if dtype not in INTS:
         raise Unsupported(f"a bitwise shift of {dtype}")

@@ -45,6 +45,23 @@ def test_integer_operators_agree_with_eager(dtype):
     assert_same(compiled(parts)(a, b, amount), parts(a, b, amount))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int32])
+def test_numbers_beyond_an_integer_dtype_compare_as_in_eager(dtype):
+    x = torch.tensor([0, 1, 44, 45, 127], dtype=dtype)
+    assert_same(compiled(lambda x: (x > -1, x < 300, x == 2**40 + 1, x >= 2.5))(x), (x > -1, x < 300, x == 2**40 + 1, x >= 2.5))
+
+
+def test_sign_of_nan_is_zero_as_in_eager():
+    x = torch.tensor([math.nan, -math.inf, math.inf, -0.0, -1e-45, 3.0])
+    assert_same(compiled(torch.sign)(x), torch.sign(x))
+
+
+def test_nextafter_of_bfloat16_agrees_with_eager():
+    x = torch.tensor([0.0, 1.0, -1.0, 3e38], dtype=torch.bfloat16)
+    y = torch.tensor([1.0, 0.0, -2.0, math.inf], dtype=torch.bfloat16)
+    assert_same(torch.compile(torch.nextafter, backend="accel")(x, y), torch.nextafter(x, y))
+
+
 def test_gcd_takes_as_many_steps_as_euclid_needs():
     a, b = torch.tensor([7540113804746346429, 0, 0]), torch.tensor([4660046610375530309, 0, 6])
     assert compiled(torch.gcd)(a, b).tolist() == [1, 0, 6]
