@@ -62,8 +62,20 @@ def fold_constants(gm: fx.GraphModule, constants: Mapping[fx.Node, torch.Tensor]
                 value = node.target(*fx.map_arg(node.args, known.__getitem__), **fx.map_arg(node.kwargs, known.__getitem__))
                 with gm.graph.inserting_before(node):
                     node.replace_all_uses_with(_constant(gm, value, tensor_value(node), known))
+    _copy_outputs(gm, {storage_key(node) for node in known} - {storage_key(node) for node in constants})
     gm.graph.eliminate_dead_code()
     return {node: tensor for node, tensor in known.items() if node.users}
+
+
+def _copy_outputs(gm: fx.GraphModule, folded: set) -> None:
+    """Have the graph return copies of what lies in the `folded` storages: its callers may write into what they get."""
+    output = gm.graph.output_node()
+    for node in output.all_input_nodes:
+        if tensor_value(node) is not None and storage_key(node) in folded:
+            with gm.graph.inserting_before(output):
+                copy = gm.graph.call_function(aten.clone.default, (node,))
+            copy.meta = dict(node.meta)
+            output.replace_input_with(node, copy)
 
 
 def _is_foldable(node: fx.Node, known: Mapping[fx.Node, torch.Tensor]) -> bool:

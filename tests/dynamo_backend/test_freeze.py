@@ -98,3 +98,14 @@ def test_frozen_constants_reach_eager_nodes(broken, caplog):
     compiler = BindingCompiler(refused=() if broken else ("addmm", "mm"), broken=broken)
     with torch.no_grad():
         torch.testing.assert_close(compile_with(compiler, model, options={"freeze": True})(x), model(x))
+
+
+def test_what_a_frozen_graph_returns_may_be_written_into():
+    linear, x = torch.nn.Linear(3, 3), torch.randn(2, 3)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x: (linear.weight * 2.0, (linear.weight + 1.0).t(), linear(x)), backend="accel", options={"freeze": True})
+    with torch.no_grad():
+        for _ in range(2):
+            doubled, moved, result = compiled(x)
+            torch.testing.assert_close((doubled, moved, result), (linear.weight * 2.0, (linear.weight + 1.0).t(), linear(x)))
+            doubled.zero_(), moved.zero_()
