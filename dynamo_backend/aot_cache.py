@@ -37,6 +37,7 @@ from torch._functorch._aot_autograd.schemas import AOTAutogradCacheInfo, Seriali
 from torch._inductor.codecache import BypassFxGraphCache, FxGraphCache
 from torch._inductor.output_code import OutputCode
 from torch.fx.experimental.symbolic_shapes import guarding_hint_or_throw
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from .artifact import GraphArtifact, dump, load_graph
 from .options import Options
@@ -83,6 +84,7 @@ class AotCache:
         with sanitize_gm_for_cache(gm):
             check_cacheable(gm)
             _check_operators(gm)
+            _check_inputs(args)
             details = _Details(gm, args, aot_config, _salt(self.options))
             return digest_of("aot", AOTAutogradCachePickler(gm).get_hash(details))
 
@@ -121,6 +123,13 @@ def _places_in_storages(args: Sequence) -> list[tuple[int, int] | None]:
     storages = [value.untyped_storage()._cdata if isinstance(value, torch.Tensor) else None for value in args]
     is_shared = [storage is not None and storages.count(storage) > 1 for storage in storages]
     return [(storages.index(storage), value.storage_offset()) if shared else None for value, storage, shared in zip(args, storages, is_shared)]
+
+
+def _check_inputs(args: Sequence) -> None:
+    """Refuse tensors whose class says in Python what operators do: that is traced, and in no key."""
+    for value in args:
+        if is_traceable_wrapper_subclass(value):
+            raise BypassAOTAutogradCache(f"an input is a {type(value).__name__}")
 
 
 def _check_operators(gm: torch.fx.GraphModule) -> None:

@@ -118,6 +118,38 @@ def test_operators_of_others_are_traced_anew(starts, key):
         assert LOADED not in text and result.eq(factor + 1.0).all()
 
 
+class Scaled(torch.Tensor):
+    """A tensor whose products come out times `factor`."""
+
+    factor = 1.0
+
+    @staticmethod
+    def __new__(cls, inner):
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __tensor_flatten__(self):
+        return ["inner"], None
+
+    @staticmethod
+    def __tensor_unflatten__(inner, *_):
+        return Scaled(inner["inner"])
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        result = function(*(value.inner if isinstance(value, Scaled) else value for value in args), **(kwargs or {}))
+        return Scaled(result * cls.factor if function is torch.ops.aten.mul.Tensor else result)
+
+
+def test_tensor_classes_of_others_are_traced_anew(starts, monkeypatch):
+    for factor in (2.0, 5.0):
+        monkeypatch.setattr(Scaled, "factor", factor)
+        result, text = starts(lambda x: x * 3.0, Scaled(torch.ones(4)))
+        assert LOADED not in text and result.inner.eq(3.0 * factor).all()
+
+
 def test_a_lost_object_is_compiled_from_the_entry(starts, tmp_path):
     first, _ = starts(torch.sigmoid, torch.ones(5))
     for path in (*tmp_path.rglob("*.so"), *tmp_path.rglob("*.o")):
