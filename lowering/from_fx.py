@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
+import weakref
 from collections.abc import Mapping, Sequence
 
 import sympy
@@ -17,6 +18,7 @@ from torch import fx
 from . import registry, select
 from .decisions import reason_for
 from .index_expr import Dim, floordiv, maximum, minimum, mod, product, symbol
+from .size_equations import rewrite, solve
 from .tensor_ir import Buffer, Gather, Load, Op, Target, TensorProgram, leaves, walk
 from .values import Graph, Layout, Unsupported, Value
 
@@ -48,7 +50,7 @@ class Lowered:
 
 
 def dim_of(size) -> Dim:
-    """An int or SymInt as a Dim.
+    """An int or SymInt as a Dim, in which sizes that guards make equal are equal.
 
     Raises:
         Unsupported: the size depends on data, or on a function that index expressions do not have.
@@ -58,7 +60,30 @@ def dim_of(size) -> Dim:
     expr = size.node.expr
     if any(str(s).startswith(("u", "zuf", "zf")) for s in expr.free_symbols):
         raise Unsupported(f"size {expr} depends on data")
-    return _from_sympy(expr)
+    return rewrite(_from_sympy(expr), _guarded(size.node.shape_env))
+
+
+_GUARDED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _guarded(shape_env) -> Mapping:
+    """What the guards of a graph say about its sizes, solved; remembered for as long as none is added."""
+    if shape_env is None:
+        return {}
+    n_guards, solved = _GUARDED.get(shape_env, (0, {}))
+    if n_guards != len(shape_env.guards):
+        equations = [shape_env.replace(guard.expr) for guard in shape_env.guards if isinstance(guard.expr, sympy.Eq)]
+        solved = solve(difference for each in equations if isinstance(each, sympy.Eq) for difference in _difference(each))
+        _GUARDED[shape_env] = len(shape_env.guards), solved
+    return solved
+
+
+def _difference(equation: sympy.Eq) -> list[Dim]:
+    """The side that remains where both are brought to one; empty where a side has no index form."""
+    try:
+        return [_from_sympy(equation.lhs) - _from_sympy(equation.rhs)]
+    except Unsupported:
+        return []
 
 
 def _from_sympy(expr) -> Dim:
@@ -136,8 +161,7 @@ def _call(g: Graph, node: fx.Node, env: Mapping[fx.Node, object]):
     args = [_argument(a, env) for a in node.args]
     kwargs = {k: _argument(a, env) for k, a in node.kwargs.items()}
     result = entry.function(g, *args, **kwargs)
-    _check(node, result)
-    return result
+    return _checked(node, result)
 
 
 def _without_entry(target) -> str:
@@ -157,26 +181,44 @@ def _result_sizes(node: fx.Node) -> tuple[tuple[Dim, ...], ...]:
     return tuple(tuple(dim_of(s) for s in fake.shape) for fake in (fakes if isinstance(fakes, (list, tuple)) else [fakes]))
 
 
-def _check(node: fx.Node, result) -> None:
-    """A lowering's result must have the fake tensor's dtype and sizes: anything else is a bug of ours, named as such."""
+def _checked(node: fx.Node, result):
+    """`result`, if it has the dtype and sizes of the fake tensors: anything else is a bug of ours, named as such."""
     fakes = node.meta["val"]
-    pairs = zip(fakes, result) if isinstance(fakes, (list, tuple)) else [(fakes, result)]
-    for fake, value in pairs:
-        if not isinstance(fake, torch.Tensor) or value is None:
-            continue
-        expected = (registry.dtype_name(fake.dtype), tuple(dim_of(s) for s in fake.shape))
-        if (value.dtype, value.sizes) != expected:
-            raise Unsupported(f"accel's lowering of {node.target} gave {value}, expected {Value(value.graph, expected[1], value.expr).sizes} {expected[0]}: please report this")
+    if isinstance(fakes, (list, tuple)):
+        return tuple(_checked_value(node, fake, value) for fake, value in zip(fakes, result))
+    return _checked_value(node, fakes, result)
+
+
+def _checked_value(node: fx.Node, fake, value):
+    if not isinstance(fake, torch.Tensor) or value is None:
+        return value
+    solved = next((_guarded(size.node.shape_env) for size in fake.shape if isinstance(size, torch.SymInt)), {})
+    sizes = tuple(rewrite(size, solved) for size in value.sizes)  # a lowering computes sizes without looking at guards
+    if sizes != value.sizes:
+        value = dataclasses.replace(value, sizes=sizes)
+    expected = (registry.dtype_name(fake.dtype), tuple(dim_of(s) for s in fake.shape))
+    if (value.dtype, value.sizes) != expected:
+        raise Unsupported(f"accel's lowering of {node.target} gave {value}, expected {Value(value.graph, expected[1], value.expr).sizes} {expected[0]}: please report this")
+    return value
 
 
 def _fake_key(value):
     if isinstance(value, fx.Node):
         value = value.meta.get("val")
     if isinstance(value, torch.Tensor):
-        return ("t", value.dtype, tuple(map(str, value.shape)), tuple(map(str, value.stride())), str(value.storage_offset()), value.device.type)
+        return ("t", value.dtype, _fake_key(tuple(value.shape)), _fake_key(value.stride()), _fake_key(value.storage_offset()), value.device.type)
     if isinstance(value, (list, tuple)):
         return tuple(map(_fake_key, value))
+    if isinstance(value, torch.SymInt):
+        return _size_key(value)
     return (type(value).__name__, str(value))
+
+
+def _size_key(size: torch.SymInt):
+    try:
+        return ("s", dim_of(size))
+    except Unsupported as reason:
+        return ("s", str(reason))
 
 
 _VERDICTS: dict = {}
