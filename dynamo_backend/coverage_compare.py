@@ -161,6 +161,8 @@ def _sharing(run: Run) -> list[tuple[str, int] | None]:
 
 
 def _storage(tensor: torch.Tensor) -> int:
+    if tensor._is_zerotensor():  # a gradient that autograd knows to be zero: it has no memory
+        return id(tensor)
     return tensor.untyped_storage().data_ptr() or id(tensor)
 
 

@@ -7,9 +7,9 @@ from .select import constant
 from .values import Unsupported
 from .vector_ir import REGISTER_TYPE, V
 
-__all__ = ["Accumulator"]
+__all__ = ["INT_LIMITS", "Accumulator"]
 
-_INT_LIMITS = {"i64": (-(2**63), 2**63 - 1), "i32": (-(2**31), 2**31 - 1), "i16": (-(2**15), 2**15 - 1), "i8": (-128, 127), "u8": (0, 255)}
+INT_LIMITS = {"i64": (-(2**63), 2**63 - 1), "i32": (-(2**31), 2**31 - 1), "i16": (-(2**15), 2**15 - 1), "i8": (-128, 127), "u8": (0, 255)}
 _OPCODES = {"sum": ("vfadd", "vadd"), "prod": ("vfmul", "vmul"), "max": ("vfmax", "vmax"), "min": ("vfmin", "vmin")}
 _LANES = {"sum": "vredadd", "prod": "vredmul", "max": "vredmax", "min": "vredmin"}
 
@@ -34,7 +34,7 @@ class Accumulator:
             return constant(self.b, kind == "all", "bool")
         if kind in ("sum", "prod"):
             return constant(self.b, int(kind == "prod"), self.dtype)
-        low, high = _INT_LIMITS.get(self.dtype, (float("-inf"), float("inf")))
+        low, high = INT_LIMITS.get(self.dtype, (float("-inf"), float("inf")))
         return constant(self.b, low if kind == "max" else high, self.dtype)
 
     def initial(self) -> list[V]:

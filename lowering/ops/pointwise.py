@@ -5,10 +5,12 @@ Promotion is PyTorch's (registry.pointwise); half types compute in float32 and r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 
+from ..accumulate import INT_LIMITS
 from ..registry import KIND, TORCH_DTYPES, dtype_name, lowering, pointwise, promote
 from ..values import Graph, Unsupported, Value
 from ...csrc.abi import STATUS_ZERO_DIVISION
@@ -213,6 +215,9 @@ def clamp(g: Graph, x: Value, low=None, high=None) -> Value:
     """min(max(x, low), high); NaN stays NaN."""
     bounds = [b for b in (low, high) if b is not None]
     _, result = promote((x, *bounds), KIND.NO_OPMATH)
+    least, most = INT_LIMITS.get(result, (-math.inf, math.inf))
+    if any(bound < least or bound > most for bound in bounds if isinstance(bound, int)):
+        raise Unsupported(f"clamp of {result} to bounds outside its range, {low} and {high}: eager raises")
     value = g.cast(x, result)
     for name, bound in (("maximum", low), ("minimum", high)):
         if bound is not None:

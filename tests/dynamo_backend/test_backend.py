@@ -341,3 +341,16 @@ def test_eager_result_of_another_dtype_than_its_fake_is_not_misread():
     x = torch.randn(300).bfloat16()
     compiled = torch.compile(lambda x: torch.ops.accel_tests.widened(x * 2) + 1, backend="accel")
     torch.testing.assert_close(compiled(x), x * 2 + 1)
+
+
+@pytest.mark.parametrize("low, high", [(-300, 5), (0, 128)])
+def test_bounds_that_a_dtype_cannot_hold_raise_as_in_eager(low, high):
+    def bounded(x):
+        return x.clamp(low, high) + 1
+
+    x = torch.arange(6, dtype=torch.int8)
+    with pytest.raises(RuntimeError) as eager:
+        bounded(x)
+    with pytest.raises(RuntimeError) as compiled:
+        torch.compile(bounded, backend="accel")(x)
+    assert str(compiled.value).startswith(str(eager.value)[:30])
