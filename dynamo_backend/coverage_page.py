@@ -48,7 +48,7 @@ def markdown(matrix: Matrix) -> str:
 def _about(matrix: Matrix) -> str:
     about = matrix.about
     return (
-        f"torch {about['torch']}, machine {about['machine']}, {about['compiler']} with {about['flags']}, {about['samples']} samples per cell, "
+        f"torch {about['torch']}, machine {about['machine']}, {about['compiler']} with {about['flags']}, at most {about['samples']} samples per cell, "
         f"{about['cells']} cells in {about['minutes']} minutes with {about['workers']} workers"
     )
 
