@@ -129,6 +129,8 @@ def test_training_follows_eager(name):
     for key, reference in exact.state_dict().items():
         if reference.is_floating_point():
             assert_drifts_like_eager(key, compiled.state_dict()[key], eager.state_dict()[key], reference)
+        else:
+            assert torch.equal(compiled.state_dict()[key], eager.state_dict()[key]), key
 
 
 def assert_drifts_like_eager(what, compiled, eager, exact):
