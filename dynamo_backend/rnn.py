@@ -3,6 +3,9 @@
 Dynamo leaves these modules uncaptured unless torch._dynamo.config.allow_rnn is set. `install` sets it where accel compiles and
 nowhere else, and gives Dynamo the sizes of the torch.lstm, torch.gru, torch.rnn_tanh and torch.rnn_relu calls without unrolling
 them; `rewrite` turns these calls of Dynamo's graph into the layer operators of rnn_ops.py. Packed sequences still break the graph: Dynamo does not trace them.
+
+A function that another backend gives up because of such a module is marked in Dynamo as one to leave to eager, by its code and so
+for every backend; `install` has these marks hold for that backend only, so that both can be used, and compared, in one process.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import functools
 import inspect
 import logging
 import operator
+import threading
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -27,6 +31,17 @@ logger = logging.getLogger("accel")
 RECURRENT = frozenset((torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu))
 # Attributes through which Dynamo and functools keep the backend that they wrap.
 WRAPPED_IN = ("_torchdynamo_orig_backend", "compiler_fn", "func", "__wrapped__")
+# Key of Dynamo's state of a code, which torch._dynamo.reset() drops: other backends leave it to eager for a recurrent module's sake.
+LEFT_TO_EAGER = "accel: recurrent"
+
+
+class _Tracing(threading.local):
+    """Whether another backend met a recurrent module in the frame that this thread traces."""
+
+    met_recurrent = False
+
+
+tracing = _Tracing()
 
 
 @functools.cache
@@ -36,6 +51,7 @@ def install() -> None:
     Leaves Dynamo alone (and logs why at debug level) where torch's internals are not as in the versions this was written for.
     """
     try:
+        import torch._dynamo.convert_frame as convert_frame
         import torch._dynamo.utils as utils
         import torch._dynamo.variables.builder as builder
     except ImportError as error:
@@ -43,6 +59,7 @@ def install() -> None:
         return
     _capture(builder)
     _propagate(utils)
+    _keep_to_one_backend(convert_frame, builder)
 
 
 def _capture(builder: ModuleType) -> None:
@@ -58,9 +75,42 @@ def _capture(builder: ModuleType) -> None:
         if isinstance(value, torch.nn.RNNBase) and _is_accel(_compiler_of(self)):
             with builder.config.patch(allow_rnn=True):
                 return original(self, value)
+        tracing.met_recurrent |= isinstance(value, torch.nn.RNNBase)
         return original(self, value)
 
     builder_class.wrap_module = wrap_module
+
+
+def _keep_to_one_backend(convert_frame: ModuleType, builder: ModuleType) -> None:
+    """Have the frames that another backend leaves to eager for a recurrent module's sake stay open to this one."""
+    wrapper = getattr(convert_frame, "CatchErrorsWrapper", None)
+    original = getattr(wrapper, "__call__", None)
+    if not _takes(original, "self", "frame", "cache_entry", "frame_state"):
+        logger.debug("a recurrent model that another backend was given first stays in eager: torch %s has another CatchErrorsWrapper", torch.__version__)
+        return
+
+    @functools.wraps(original)
+    def convert(self, frame, cache_entry, frame_state):
+        if LEFT_TO_EAGER in frame_state and not builder.config.allow_rnn and not _is_accel(self):
+            return convert_frame.ConvertFrameReturn(apply_to_code=False)
+        tracing.met_recurrent = False
+        result = original(self, frame, cache_entry, frame_state)
+        if tracing.met_recurrent and result.guarded_code is None and result.frame_exec_strategy.cur_action == convert_frame.FrameAction.SKIP:
+            frame_state[LEFT_TO_EAGER] = True
+            result.apply_to_code = False
+        return result
+
+    wrapper.__call__ = convert
+    _reopen(convert_frame)
+
+
+def _reopen(convert_frame: ModuleType) -> None:
+    """Take back the marks that were set before: once more, Dynamo tries what it has seen."""
+    from torch._dynamo.eval_frame import set_code_exec_strategy
+
+    for code in convert_frame.input_codes.seen:
+        if (code := code()) is not None:
+            set_code_exec_strategy(code, convert_frame.FrameExecStrategy(convert_frame.FrameAction.DEFAULT, convert_frame.FrameAction.DEFAULT))
 
 
 def _propagate(utils: ModuleType) -> None:

@@ -67,3 +67,32 @@ def test_other_backends_still_break_the_graph_at_recurrent_layers():
     torch._dynamo.utils.counters.clear()
     torch.compile(module, backend="eager")(torch.randn(5, 3, 7))
     assert torch._dynamo.utils.counters["graph_break"] or torch._dynamo.utils.counters["stats"]["unique_graphs"] == 0
+
+
+class Wrapped(nn.Module):
+    """A function of the user's in which nothing but a recurrent module is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.LSTM(7, UNITS)
+
+    def forward(self, x):
+        return self.layer(x)[0]
+
+
+def test_another_backend_that_was_given_the_model_first_leaves_it_to_this_one():
+    torch.manual_seed(0)
+    module, x = Wrapped().eval(), torch.randn(5, 3, 7)
+    frames = torch._dynamo.utils.counters["frames"]
+    seen = []
+    with torch.no_grad():
+        expected = module(x)
+        other = torch.compile(module, backend=lambda graph, inputs: seen.append(graph) or graph)
+        other(x)  # Dynamo breaks the graph at the module for this backend, and finds nothing to compile
+        compiled = torch.compile(module, backend="accel", options={"strict": True})
+        frames.clear()
+        assert torch.allclose(compiled(x), expected, atol=1e-6)
+        assert frames["ok"] == 1 and not seen
+        for run in (other, compiled, other, compiled):
+            assert torch.allclose(run(x), expected, atol=1e-6)
+        assert frames["total"] == 1  # neither is traced again
