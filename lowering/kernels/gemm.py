@@ -8,6 +8,7 @@ many, the operands change roles, so that the lanes run along the longer side.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 from ...csrc.abi import DTYPE_BYTES
 from ...csrc.machine import Machine
@@ -19,9 +20,9 @@ from . import template
 from .contract import Axis, Contraction, Panels, contract
 from .dot import contract_dot
 from .pack import pack, pack_panel, panel_elements
-from .tile import LEAST_JOBS, Tile, choose_dot_tile, choose_tile, stays_near
+from .tile import LEAST_JOBS, Tile, choose_dot_tile, choose_tile, near_dot_tiles, near_tiles, stays_near
 
-__all__ = ["GemmParams", "accumulator_dtype"]
+__all__ = ["GemmChoice", "GemmParams", "accumulator_dtype"]
 
 # Rows up to which B is read where it is: by vectors along k, and by vectors along its contiguous columns.
 MOST_DOT_ROWS = 32
@@ -30,6 +31,9 @@ MOST_DIRECT_ROWS = 16
 MOST_ROWS_TO_PACK_IN_PLACE = 512
 # Columns from which on a copy of A, k by k, pays.
 LEAST_COLUMNS_TO_PACK_A = 64
+# What a search tries: rows and columns at most this many times what the model allows a way for, and that many register tiles.
+SEARCHED = 4
+MOST_TILES = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +41,25 @@ class GemmParams:
     """Static arguments of a gemm: the size of the contracted axis."""
 
     depth: Dim
+
+
+@dataclasses.dataclass(frozen=True)
+class GemmChoice:
+    """The schedule of a gemm.
+
+    Attributes:
+        is_exchanged: the operands change roles, so that the lanes run along the rows.
+        way: "dot" (vectors along k), or vectors along columns of a B that is read "in place", packed by every job for itself ("packed
+            in jobs") or by a kernel before ("packed ahead").
+        tile: of registers: rows by vectors of columns; rows by columns for "dot".
+    """
+
+    is_exchanged: bool
+    way: str
+    tile: tuple[int, int]
+
+    def __str__(self):
+        return f"{self.way}, tile {self.tile[0]} x {self.tile[1]}{', operands exchanged' if self.is_exchanged else ''}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,19 +90,73 @@ def accumulator_dtype(dtype: str) -> str:
     return "f32" if dtype in ("f16", "bf16") else dtype
 
 
-@template("gemm")
-def gemm(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine) -> list[BoundKernel]:
+def gemm_choices(statement: Template, machine: Machine) -> Iterator[GemmChoice]:
+    """The analytic choice, then others that may be faster in truth."""
+    p = _matmul(statement)
+    first = _analytic(p, statement, machine)
+    yield first
+    exchanged = [first.is_exchanged]
+    if isinstance(p.rows, int) and isinstance(p.columns, int) and min(p.rows, p.columns) <= SEARCHED * machine.lanes:
+        exchanged.append(not first.is_exchanged)
+    for is_exchanged in exchanged:
+        found = p.transposed() if is_exchanged else p
+        for way in _possible_ways(found, machine):
+            tiles = _near_tiles(found, way, statement, machine)
+            is_like_first = (is_exchanged, way) == (first.is_exchanged, first.way)
+            yield from (GemmChoice(is_exchanged, way, tile) for tile in tiles[: MOST_TILES if is_like_first else 1] if tile != first.tile or not is_like_first)
+
+
+@template("gemm", gemm_choices)
+def gemm(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine, choice: GemmChoice | None = None) -> list[BoundKernel]:
     """Kernels of one matrix product; see kernels/__init__.py for the arguments."""
-    product_ = _matmul(statement)
-    if _has_few_columns(product_, machine.lanes):
-        product_ = product_.transposed()
+    p = _matmul(statement)
+    choice = choice or _analytic(p, statement, machine)
+    p = p.transposed() if choice.is_exchanged else p
     w = KernelWriter(machine.lanes)
     sink = Sink(w, statement, epilogue, stored)
-    if _suits_dot(product_, machine.lanes):
-        _write_dot(w, product_, statement, sink, machine)
-        return [_finish(w, product_, statement, epilogue, sink)]
-    packed = _write_panels(w, product_, statement, sink, machine)
-    return [*packed, _finish(w, product_, statement, epilogue, sink)]
+    if choice.way == "dot":
+        _write_dot(w, p, statement, sink, machine, choice.tile)
+        return [_finish(w, p, statement, epilogue, sink)]
+    packed = _write_panels(w, p, statement, sink, machine, choice)
+    return [*packed, _finish(w, p, statement, epilogue, sink)]
+
+
+def _analytic(p: _Matmul, statement: Template, machine: Machine) -> GemmChoice:
+    """The way for few rows or columns, or packing where it pays, with the tile that the model finds best."""
+    is_exchanged = _has_few_columns(p, machine.lanes)
+    p = p.transposed() if is_exchanged else p
+    dtype = accumulator_dtype(statement.outputs[0].buffer.dtype)
+    if _suits_dot(p, machine.lanes):
+        return GemmChoice(is_exchanged, "dot", choose_dot_tile(machine, REGISTER_TYPE[dtype], p.rows, machine.lanes))
+    tile = _panel_tile(p, dtype, machine)
+    if _suits_in_place(p):
+        way = "in place"
+    else:
+        way = "packed in jobs" if _packs_in_jobs(p, tile.vectors * machine.lanes, dtype, machine) else "packed ahead"
+    return GemmChoice(is_exchanged, way, (tile.rows, tile.vectors))
+
+
+def _possible_ways(p: _Matmul, machine: Machine) -> Iterator[str]:
+    """The ways that are worth a try for these operands, whatever the model says."""
+    has_few_rows = isinstance(p.rows, int) and p.rows <= SEARCHED * MOST_DOT_ROWS
+    if has_few_rows and p.a_k == 1 and p.b_k == 1 and p.b_column != 1 and (not isinstance(p.depth, int) or p.depth >= 2 * machine.lanes):
+        yield "dot"
+    if p.b_column == 1 and has_few_rows:
+        yield "in place"
+    if p.b.buffer.kind != "const" and isinstance(p.columns, int) and p.b_k == 1 and p.b_column != 1 and all(isinstance(size, int) for size, _, _, _ in p.batch):
+        yield "packed in jobs"
+    yield "packed ahead"
+
+
+def _near_tiles(p: _Matmul, way: str, statement: Template, machine: Machine) -> list[tuple[int, int]]:
+    register_type = REGISTER_TYPE[accumulator_dtype(statement.outputs[0].buffer.dtype)]
+    if way == "dot":
+        return near_dot_tiles(machine, register_type, p.rows, machine.lanes)
+    return near_tiles(machine, register_type, p.rows, p.columns, p.depth)
+
+
+def _panel_tile(p: _Matmul, dtype: str, machine: Machine, shape: tuple[int, int] | None = None) -> Tile:
+    return choose_tile(machine, REGISTER_TYPE[dtype], p.rows, p.columns, p.depth, product(size for size, _, _, _ in p.batch), shape=shape)
 
 
 def _matmul(statement: Template) -> _Matmul:
@@ -102,6 +179,10 @@ def _suits_dot(p: _Matmul, lanes: int) -> bool:
     return isinstance(p.rows, int) and p.rows <= MOST_DOT_ROWS and (not isinstance(p.depth, int) or p.depth >= 2 * lanes)
 
 
+def _suits_in_place(p: _Matmul) -> bool:
+    return p.b_column == 1 and isinstance(p.rows, int) and p.rows <= MOST_DIRECT_ROWS and p.b.buffer.kind != "const"
+
+
 def _placing(p: _Matmul):
     rank = len(p.batch) + 2
 
@@ -122,23 +203,22 @@ def _contraction(p: _Matmul, statement: Template, panels: Panels, batch_strides,
     return Contraction(p.a.buffer, p.a.offset, panels, batch, rows, k, p.columns, dtype, _placing(p), p.column_dim, a_stays_near=stays_near(machine, p.rows * p.depth, dtype))
 
 
-def _write_dot(w: KernelWriter, p: _Matmul, statement: Template, sink: Sink, machine: Machine) -> None:
+def _write_dot(w: KernelWriter, p: _Matmul, statement: Template, sink: Sink, machine: Machine, tile: tuple[int, int]) -> None:
     panels = Panels(p.b.buffer, p.b.offset, 0, False)
     contraction = _contraction(p, statement, panels, [b for _, _, b, _ in p.batch], 1, machine)
-    shape = choose_dot_tile(machine, REGISTER_TYPE[contraction.dtype], p.rows, machine.lanes)
-    contract_dot(w, contraction, p.b_column, shape, sink)
+    contract_dot(w, contraction, p.b_column, tile, sink)
 
 
-def _write_panels(w: KernelWriter, p: _Matmul, statement: Template, sink: Sink, machine: Machine) -> list[BoundKernel]:
+def _write_panels(w: KernelWriter, p: _Matmul, statement: Template, sink: Sink, machine: Machine, choice: GemmChoice) -> list[BoundKernel]:
     """The contraction over panels; returns the pack kernel that must run before, if any."""
     dtype = accumulator_dtype(statement.outputs[0].buffer.dtype)
-    tile = choose_tile(machine, REGISTER_TYPE[dtype], p.rows, p.columns, p.depth, product(size for size, _, _, _ in p.batch))
+    tile = _panel_tile(p, dtype, machine, choice.tile)
     width = tile.vectors * machine.lanes
-    if p.b_column == 1 and isinstance(p.rows, int) and p.rows <= MOST_DIRECT_ROWS and p.b.buffer.kind != "const":
+    if choice.way == "in place":
         panels = Panels(p.b.buffer, p.b.offset, width, False)
         contract(w, _contraction(p, statement, panels, [b for _, _, b, _ in p.batch], p.b_k, machine), tile, sink)
         return []
-    if _packs_in_place(p, width, dtype, machine):
+    if choice.way == "packed in jobs":
         contraction = _private_panels(w, p, statement, width, dtype, machine)
         kernels = []
         if _wants_row_panels(p):
@@ -164,7 +244,7 @@ def _wants_row_panels(p: _Matmul) -> bool:
     return p.a_k != 1 and not (isinstance(p.columns, int) and p.columns < LEAST_COLUMNS_TO_PACK_A)
 
 
-def _packs_in_place(p: _Matmul, width: int, dtype: str, machine: Machine) -> bool:
+def _packs_in_jobs(p: _Matmul, width: int, dtype: str, machine: Machine) -> bool:
     """Whether every job packs the panel that it needs: B is read once then and its panels never leave the near memory.
 
     Not where panels are packed once for all calls, are shared by batches or by too many rows, or are too few for the contexts, nor

@@ -12,12 +12,14 @@ from ...csrc.abi import DTYPE_BYTES
 from ...csrc.machine import Machine
 from ..index_expr import Dim
 
-__all__ = ["Tile", "choose_dot_tile", "choose_tile", "even_block", "registers_per_value", "stays_near"]
+__all__ = ["Tile", "choose_dot_tile", "choose_tile", "even_block", "near_dot_tiles", "near_tiles", "registers_per_value", "stays_near"]
 
 # Sizes that are not known at compile time are taken to be this.
 TYPICAL_SIZE = 512
 # Jobs a kernel should at least have, so that the contexts' shares differ little.
 LEAST_JOBS = 8
+# Shapes whose modelled cost is at most this many times the least: the model may be wrong about them.
+UNSURE = 1.4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +48,12 @@ def registers_per_value(register_type: str) -> int:
     return 2 if register_type in ("df", "d") else 1
 
 
-def choose_tile(machine: Machine, register_type: str, rows: Dim, columns: Dim, depth: Dim, batch: Dim = 1, most_vectors: int = 8) -> Tile:
-    """The tile for a contraction of rows x columns x depth, each int or symbolic, repeated `batch` times."""
+def choose_tile(machine: Machine, register_type: str, rows: Dim, columns: Dim, depth: Dim, batch: Dim = 1, most_vectors: int = 8,
+                shape: tuple[int, int] | None = None) -> Tile:
+    """The tile for a contraction of rows x columns x depth, each int or symbolic, repeated `batch` times; `shape` sets its rows and vectors."""
     regs = registers_per_value(register_type)
     m, n, k, repeats = (_known(size) for size in (rows, columns, depth, batch))
-    tile_rows, vectors = _best_shape(machine, regs, most_vectors, m, n, k)
+    tile_rows, vectors = shape or _best_shape(machine, regs, _shape_costs(machine, regs, most_vectors, m, n, k))
     element_bytes = 4 * regs
     panel_columns = vectors * machine.lanes
     # A panel streams from the second level at full speed; to revisit partial sums costs more (measured on AVX2 up to 200 KB a panel).
@@ -67,9 +70,16 @@ def choose_tile(machine: Machine, register_type: str, rows: Dim, columns: Dim, d
 
 def choose_dot_tile(machine: Machine, register_type: str, rows: int, most_columns: int) -> tuple[int, int]:
     """(rows, columns) of a tile whose vectors run along the contracted axis; columns is a power of two, at least rows (measured: long streams of B)."""
+    return near_dot_tiles(machine, register_type, rows, most_columns)[0]
+
+
+def near_dot_tiles(machine: Machine, register_type: str, rows: int, most_columns: int) -> list[tuple[int, int]]:
+    """Tiles as choose_dot_tile has them, the modelled best first, that may be the best in truth."""
     regs = registers_per_value(register_type)
     shapes = [(r, c) for c in (1, 2, 4, 8) if c <= most_columns for r in range(1, c + 1) if (r * c + min(r, c) + 1) * regs <= machine.n_vregs]
-    return min(shapes, key=lambda s: (_rows_cost(machine, regs, s, rows, 0) / s[1], -s[1]))
+    cost = {s: _rows_cost(machine, regs, s, rows, 0) / s[1] for s in shapes}
+    ordered = sorted(shapes, key=lambda s: (cost[s], -s[1]))
+    return [s for s in ordered if cost[s] <= UNSURE * cost[ordered[0]]]
 
 
 def even_block(size: Dim, most: int, multiple: int = 1) -> int:
@@ -121,12 +131,25 @@ def _rows_cost(machine: Machine, regs: int, shape: tuple[int, int], m: int, k: i
     return cycles + (_step_cycles(machine, regs, m % rows, vectors, k) if m % rows else 0)
 
 
-def _best_shape(machine: Machine, regs: int, most_vectors: int, m: int, n: int, k: int) -> tuple[int, int]:
-    """The register tile that takes the fewest cycles per step over the whole matrix.
+def near_tiles(machine: Machine, register_type: str, rows: Dim, columns: Dim, depth: Dim, most_vectors: int = 8) -> list[tuple[int, int]]:
+    """Register tiles (rows, vectors) that may be the best in truth: one for every number of vectors, the modelled best first."""
+    costs = _shape_costs(machine, registers_per_value(register_type), most_vectors, _known(rows), _known(columns), _known(depth))
+    least = min(costs.values())
+    by_vectors = [{shape: cost for shape, cost in costs.items() if shape[1] == vectors} for vectors in sorted({shape[1] for shape in costs})]
+    best = [_best_shape(machine, registers_per_value(register_type), found) for found in by_vectors if min(found.values()) <= UNSURE * least]
+    return sorted(best, key=costs.get)
+
+
+def _shape_costs(machine: Machine, regs: int, most_vectors: int, m: int, n: int, k: int) -> dict[tuple[int, int], float]:
+    """Modelled cycles per step of k over the whole matrix, for every register tile that fits."""
+    shapes = _register_tiles(machine, regs, most_vectors, max(m, 1))
+    return {(rows, vectors): _rows_cost(machine, regs, (rows, vectors), m, k) * -(-n // (vectors * machine.lanes)) for rows, vectors in shapes}
+
+
+def _best_shape(machine: Machine, regs: int, costs: dict[tuple[int, int], float]) -> tuple[int, int]:
+    """The register tile that takes the fewest cycles.
 
     Of those within 4 % one that leaves a register free (gcc spills before the last one), then the one with the fewest loads per multiply.
     """
-    shapes = list(_register_tiles(machine, regs, most_vectors, max(m, 1)))
-    cost = {(rows, vectors): _rows_cost(machine, regs, (rows, vectors), m, k) * -(-n // (vectors * machine.lanes)) for rows, vectors in shapes}
-    least = min(cost.values())
-    return min((s for s in shapes if cost[s] <= 1.04 * least), key=lambda s: (_registers(regs, *s) == machine.n_vregs, (s[0] + s[1]) / (s[0] * s[1]), cost[s]))
+    least = min(costs.values())
+    return min((s for s in costs if costs[s] <= 1.04 * least), key=lambda s: (_registers(regs, *s) == machine.n_vregs, (s[0] + s[1]) / (s[0] * s[1]), costs[s]))
