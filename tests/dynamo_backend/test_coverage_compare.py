@@ -51,6 +51,7 @@ def test_rounding_is_measured_by_eagers_own_error():
     assert value_difference(eager, (exact - 5e-4).float()) is not None, "without float64 nothing is known"
     assert value_difference(eager, (exact - 5e-4).float(), exact) is None
     assert value_difference(eager, (exact - 5e-3).float(), exact) is not None
+    assert value_difference(eager, (exact - 5e-4).float(), exact.float()) is None, "a function's own cast makes the exact run float32"
 
 
 @pytest.mark.parametrize(("eager", "compiled"), [(float("nan"), 0.0), (float("inf"), 3e38), (0.0, float("nan"))])
