@@ -54,14 +54,18 @@ def _is_frozen(node: fx.Node, tensor: object) -> bool:
 
 def fold_constants(gm: fx.GraphModule, constants: Mapping[fx.Node, torch.Tensor]) -> dict[fx.Node, torch.Tensor]:
     """Compute what depends on `constants` alone, batch norms behind convolutions included; returns all constants that are still read."""
-    known = dict(constants)
+    known, views = dict(constants), {}
     with unset_fake_temporarily():
         _fold_batch_norms(gm, known)
         for node in list(gm.graph.nodes):
             if _is_foldable(node, known):
                 value = node.target(*fx.map_arg(node.args, known.__getitem__), **fx.map_arg(node.kwargs, known.__getitem__))
-                with gm.graph.inserting_before(node):
-                    node.replace_all_uses_with(_constant(gm, value, tensor_value(node), known))
+                # Equal views are one constant, so that what is made of them, such as packed weights, is made once.
+                view = value.data_ptr(), value.shape, value.stride(), value.dtype
+                if view not in views:
+                    with gm.graph.inserting_before(node):
+                        views[view] = _constant(gm, value, tensor_value(node), known)
+                node.replace_all_uses_with(views[view])
     _copy_outputs(gm, {storage_key(node) for node in known} - {storage_key(node) for node in constants})
     gm.graph.eliminate_dead_code()
     return {node: tensor for node, tensor in known.items() if node.users}

@@ -13,7 +13,7 @@ from ..csrc import isa
 from .index_expr import render
 from .vector_ir import Addr, Barrier, If, Instruction, Kernel, Let, LoadScalar, Loop, V, blocks
 
-__all__ = ["Call", "canonical", "emit_partition"]
+__all__ = ["Call", "KernelKeys", "canonical", "emit_partition"]
 
 C_ELEMENT = {"sf": "float", "df": "double", "w": "int32_t", "d": "int64_t", "h": "int16_t", "b": "int8_t", "ub": "uint8_t", "hf": "uint16_t", "bf": "uint16_t"}
 
@@ -43,7 +43,7 @@ def emit_partition(name: str, calls: tuple[Call, ...], symbols: tuple[str, ...],
     first_block = 0
     functions: list[str] = []
     numbered: list[Kernel] = []
-    keys = _Keys()
+    keys = KernelKeys()
     for call in (*prepare, *calls):
         key = keys[call.kernel]
         if key in distinct:
@@ -78,7 +78,7 @@ def canonical(kernel: Kernel) -> str:
     return "\n".join(lines) + f"\n{render(kernel.work)} {kernel.lanes}"
 
 
-class _Keys:
+class KernelKeys:
     """`canonical` of kernels, written once for those that share a body, as those of equal_groups.py do."""
 
     def __init__(self):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ..csrc import isa
-from ..csrc.abi import DTYPE_BYTES, PartitionSource, TensorArg
+from ..csrc.abi import PartitionSource, TensorArg
 from ..csrc.machine import Machine
 from .emit_c import C_ELEMENT, Call, emit_partition
 from .equal_groups import EqualGroups
@@ -19,6 +19,7 @@ from .index_expr import Dim, render
 from .kernel_writer import BoundKernel, Scratch
 from .kernels import TEMPLATES
 from .memory import Arena, plan_memory
+from .prepare import place_prepared, split_prepared
 from .tensor_ir import Buffer, Scan, Scatter, Template, TensorProgram
 from .vector_ir import MEMORY_TYPE, Kernel
 from .vectorize import lower_group
@@ -106,7 +107,7 @@ def lower_partition(nodes: Sequence, inputs: Sequence, outputs: Sequence, *, mac
     bound = vectorize(schedule, machine)
     max_contexts = max_contexts or machine.n_contexts or os.cpu_count() or 1
     fixed = frozenset(buffer for buffer in lowered.program.inputs if buffer.kind == "const")
-    prepare, bound = _split_constant(bound, fixed, frozenset(lowered.output_buffers))
+    prepare, bound = split_prepared(bound, fixed, frozenset(lowered.output_buffers))
     finished = _finish(name, lowered, schedule, prepare, bound, machine, max_contexts)
     return dataclasses.replace(finished, seconds={"lowering": scheduled - started, "scheduling": time.perf_counter() - scheduled})
 
@@ -115,31 +116,6 @@ def _rewritten(program: TensorProgram) -> TensorProgram:
     for _, rewrite, _ in REWRITES:
         program = rewrite(program)
     return program
-
-
-def _split_constant(kernels: list[BoundKernel], fixed: frozenset[Buffer], outputs: frozenset[Buffer]) -> tuple[list[BoundKernel], list[BoundKernel]]:
-    """Kernels that read constants alone and write temporaries alone, and the rest. They run once, before the first call."""
-    once, always, known = [], [], set(fixed)
-    for kernel in kernels:
-        private = kernel.writes - outputs and all(b.kind == "temp" and b not in outputs for b in kernel.writes)
-        if fixed and kernel.reads and kernel.reads <= known and private and not any(kernel.writes & other.writes for other in always):
-            once.append(kernel)
-            known |= kernel.writes
-        else:
-            always.append(kernel)
-    return once, always
-
-
-def _prepared_places(once: list[BoundKernel], n_contexts: int) -> tuple[dict, int]:
-    """Offsets of what the once-kernels leave for the others, and the size of that memory."""
-    offsets, end = {}, 0
-    for buffer in dict.fromkeys(b for kernel in once for b in kernel.arguments if isinstance(b, Buffer) and b in kernel.writes):
-        offsets[buffer] = end
-        end += -(-buffer.n_elements * DTYPE_BYTES[buffer.dtype] // 64) * 64
-    for scratch in (a for kernel in once for a in kernel.arguments if isinstance(a, Scratch)):
-        offsets[scratch] = end
-        end += -(-scratch.elements * 8 // 64) * 64 * n_contexts
-    return offsets, end
 
 
 def vectorize(schedule: Schedule, machine: Machine) -> list[BoundKernel]:
@@ -160,7 +136,7 @@ def _group_kernels(group: Group, machine: Machine) -> list[BoundKernel]:
 
 
 def _finish(name: str, lowered: Lowered, schedule: Schedule, once: list[BoundKernel], bound: list[BoundKernel], machine: Machine, max_contexts: int) -> LoweredPartition:
-    prepared, prepared_bytes = _prepared_places(once, max_contexts)
+    prepared, prepared_bytes = place_prepared(once, max_contexts)
     arena = plan_memory(bound, max_contexts, frozenset(lowered.output_buffers) | prepared.keys())
     places, n_buffers = _places(lowered, arena)
     calls = _calls(bound, places | {item: f"((char *)buffers[{n_buffers}] + {offset})" for item, offset in prepared.items()})

@@ -6,22 +6,38 @@ next taker is dropped and replaced by one of the largest size asked for so far.
 
 from __future__ import annotations
 
+import mmap
+
 import torch
+from torch import Tensor
 
 __all__ = ["ALIGNMENT_BYTES", "Arena", "Block"]
 
 ALIGNMENT_BYTES = 64
+HUGE_PAGE_BYTES = 2 << 20  # x86-64's, and AArch64's with pages of 4 KB
 
 
 class Block:
-    """`n_bytes` bytes at `address`, which is a multiple of ALIGNMENT_BYTES."""
+    """`n_bytes` bytes at `address`, which is a multiple of ALIGNMENT_BYTES; on huge pages where it is large and the system has them."""
 
     __slots__ = ("address", "memory", "n_bytes")
 
     def __init__(self, n_bytes: int):
         self.n_bytes = n_bytes
-        self.memory = torch.empty(n_bytes + ALIGNMENT_BYTES, dtype=torch.uint8)
-        self.address = -(-self.memory.data_ptr() // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        is_huge = n_bytes >= HUGE_PAGE_BYTES and hasattr(mmap, "MADV_HUGEPAGE")
+        alignment = HUGE_PAGE_BYTES if is_huge else ALIGNMENT_BYTES
+        self.memory = _huge_pages(n_bytes + alignment) if is_huge else torch.empty(n_bytes + alignment, dtype=torch.uint8)
+        self.address = -(-self.memory.data_ptr() // alignment) * alignment
+
+
+def _huge_pages(n_bytes: int) -> Tensor:
+    """Memory for which the system is asked to use huge pages: a kernel that streams packed weights waits for page tables otherwise."""
+    memory = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    except OSError:
+        pass  # a kernel without them: pages of the usual size serve
+    return torch.frombuffer(memory, dtype=torch.uint8)
 
 
 class Arena:

@@ -109,3 +109,17 @@ def test_what_a_frozen_graph_returns_may_be_written_into():
             doubled, moved, result = compiled(x)
             torch.testing.assert_close((doubled, moved, result), (linear.weight * 2.0, (linear.weight + 1.0).t(), linear(x)))
             doubled.zero_(), moved.zero_()
+
+
+def test_weights_that_are_read_at_every_step_are_one_constant():
+    weight, seen = torch.nn.Parameter(torch.randn(4, 4)), []
+
+    def steps(x):
+        for _ in range(3):
+            x = x @ weight.t()
+        return x
+
+    x = torch.randn(2, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(frozen(steps, seen)(x), steps(x))
+    assert len(seen[0].graph.find_nodes(op="get_attr")) == 1

@@ -1,14 +1,18 @@
 """Blocks are aligned, reused, never lent twice."""
 
+import ctypes
+import os
 import sys
 import threading
 
-from accel.runtime.arena import ALIGNMENT_BYTES, Arena
+import pytest
+
+from accel.runtime.arena import ALIGNMENT_BYTES, HUGE_PAGE_BYTES, Arena
 
 
 def test_take_gives_an_aligned_block():
     arena = Arena()
-    for n_bytes in (0, 1, 63, 1000, 1 << 20):
+    for n_bytes in (0, 1, 63, 1000, 1 << 20, 5 << 20):
         block = arena.take(n_bytes)
         assert block.n_bytes >= n_bytes and block.address % ALIGNMENT_BYTES == 0
         first = block.memory.data_ptr()
@@ -63,3 +67,14 @@ def test_no_block_is_lent_twice():
         sys.setswitchinterval(interval)
     assert not twice
     assert arena.held_bytes() <= 4 * 64
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_large_block_is_not_shared_with_a_forked_child():
+    block = Arena().take(2 * HUGE_PAGE_BYTES)
+    block.memory.fill_(1)
+    child = os.fork()
+    if child == 0:
+        ctypes.memset(block.address, 2, 1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0 and block.memory.min() == 1
