@@ -6,6 +6,7 @@ import string
 from collections.abc import Callable, Sequence
 
 import torch
+from torch._decomp import decomposition_table
 from torch._prims_common import suggest_memory_format
 from torch.nn import functional as F
 
@@ -97,6 +98,11 @@ def soft_margin_loss(x, target, reduction: int = 1):
     return {0: lambda: loss, 1: loss.mean, 2: loss.sum}[reduction]()
 
 
+def log_sigmoid_forward(x):
+    """torch's own of a row-major x: eager's kernel returns row-major tensors whatever x is."""
+    return decomposition_table[aten.log_sigmoid_forward.default](x.contiguous())
+
+
 def _chunked_losses() -> dict[torch._ops.OpOverload, Callable]:
     """Operators that torch's Python registers when it is imported, from 2.13 on."""
     try:
@@ -131,6 +137,7 @@ OWN_DECOMPOSITIONS = {
     aten.max_unpool2d.default: max_unpool2d,
     aten._trilinear.default: trilinear,
     aten.soft_margin_loss.default: soft_margin_loss,
+    aten.log_sigmoid_forward.default: log_sigmoid_forward,
     **{getattr(aten.logspace, overload): logspace for overload in ("default", "Tensor_Tensor", "Tensor_Scalar", "Scalar_Tensor")},
     **_chunked_losses(),
     **foreach_decompositions(),

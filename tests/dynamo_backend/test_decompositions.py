@@ -103,3 +103,8 @@ def test_pieces_of_a_symbolic_size():
 def test_convolution_with_a_weight_of_symbolic_sizes():
     x, weight = torch.randn(2, 4, 5, 6), torch.randn(3, 4, 3, 2)
     torch.testing.assert_close(torch.compile(F.conv2d, backend="accel", dynamic=True)(x, weight), F.conv2d(x, weight), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_logsigmoid_is_row_major_as_eagers(dtype):
+    check(F.logsigmoid, torch.randn(3, 5, 33, dtype=dtype).permute(0, 2, 1))
