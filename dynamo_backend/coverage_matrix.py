@@ -146,12 +146,20 @@ def regressions(committed: Matrix, found: Matrix) -> list[str]:
 
 
 def merge(old: Matrix | None, new: Matrix) -> Matrix:
-    """`new` with the cells of `old` that it lacks: for a run of some ops alone."""
+    """`new` with the cells of `old` that it lacks: for a run of some ops alone. What it was run with is what either of the two was."""
     if old is None:
         return new
     cells = {**old.cells, **new.cells}
-    about = {**new.about, "cells": len(cells), "minutes": round(old.about["minutes"] + new.about["minutes"], 1)}
+    samples = [matrix.about["samples"] for matrix in (old, new)]
+    most = "all" if "all" in samples else max(samples)
+    about = {**new.about, "samples": most, "cells": len(cells), "minutes": round(old.about["minutes"] + new.about["minutes"], 1)}
+    about |= {key: _either(old.about[key], new.about[key]) for key in ("torch", "machine", "compiler", "flags")}
     return Matrix(about, {**old.families, **new.families}, cells)
+
+
+def _either(old: str, new: str) -> str:
+    """Both texts, each once."""
+    return old if new in old.split(" or ") else f"{old} or {new}"
 
 
 def write_matrix(matrix: Matrix, path: Path) -> None:

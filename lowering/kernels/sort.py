@@ -2,6 +2,9 @@
 
 A bitonic network: vectors are sorted within registers by permutes, then merged block by block in scratch. Every merge compares
 its second half backwards, so all steps order the same way. The steps do not depend on data.
+
+Rows of known length are filled up to a power of two and their stages are written out. Rows of symbolic length end with their last
+vector: what would lie behind it sorts last and stays there, so its comparisons are left out; their stages are loops.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import itertools
 
 from ...csrc.machine import Machine
 from ..build_vector import Builder
-from ..index_expr import Dim, product
+from ..index_expr import Dim, floordiv, maximum, minimum, product
 from ..kernel_writer import BoundKernel, KernelWriter, PointEmitter, Scratch, Sink
 from ..lanes import Lanes
 from ..select import expansion
@@ -22,13 +25,14 @@ from . import template
 __all__ = ["SortParams", "TopParams", "suits_top"]
 
 _LAST = 2**63 - 1
+_STAGES = 40  # of rows of symbolic length: more vectors than fit any memory
 
 
 @dataclasses.dataclass(frozen=True)
 class SortParams:
-    """Static arguments of a sort: elements of a row."""
+    """Arguments of a sort: elements of a row."""
 
-    length: int
+    length: Dim
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +43,9 @@ class TopParams:
     count: int
 
 
-def suits_top(length: int, count: int) -> bool:
+def suits_top(length: Dim, count: int) -> bool:
     """Whether selecting is better than sorting: the wanted elements are few among many."""
-    return count <= 256 and length >= 16 * max(count, 8)
+    return isinstance(length, int) and count <= 256 and length >= 16 * max(count, 8)
 
 
 @expansion("order_key", "sf")
@@ -76,17 +80,25 @@ class _SortKernel:
         self.w = KernelWriter(lanes)
         self.sink = Sink(self.w, statement, epilogue, stored)
         self.length = statement.params.length
-        self.extent = max(1 << (self._capacity() - 1).bit_length(), lanes)
+        self.extent = self._extent(self._capacity())
         self.scratch: list[Scratch] = [self.w.scratch("d", self.extent) for _ in statement.operands]
 
-    def _capacity(self) -> int:
+    def _capacity(self) -> Dim:
         """Elements that scratch must hold."""
         return self.length
 
+    def _extent(self, capacity: Dim) -> Dim:
+        """Elements that are sorted: `capacity` and what fills it up."""
+        if isinstance(capacity, int):
+            return max(1 << (capacity - 1).bit_length(), self.lanes)
+        return floordiv(capacity, self.lanes) * self.lanes + self.lanes
+
     def write(self) -> BoundKernel:
         rows = self.statement.domain[:-1]
+        self.widths = self._tabulate() if not isinstance(self.extent, int) else None
         self._rows(rows, [])
-        points, steps = product(self.statement.domain), self.extent.bit_length() ** 2 // 2
+        n_bits = self.extent.bit_length() if isinstance(self.extent, int) else 10  # estimate: a thousand elements
+        points, steps = product(self.statement.domain), n_bits**2 // 2
         n_bytes = points * 16 * len(self.scratch)
         return self.w.finish("sort", f"sort rows of {self.length}", "sort", self.statement.origins, points * steps + self.sink.flops(points), n_bytes, points * steps * 4)
 
@@ -101,16 +113,41 @@ class _SortKernel:
 
     def _sort_scratch(self) -> None:
         self._sort_vectors()
+        if self.widths is not None:
+            self._merge_stages()
+            return
         block = self.lanes
         while block < self.extent:
             self._merge(block)
+            self._clean_from(block // 2)
             block *= 2
+
+    def _merge_stages(self) -> None:
+        """The stages of a row of symbolic length."""
+        w = self.w
+        with w.loop("s", 0, _STAGES) as stage:
+            block = self._width(stage.index)
+            with w.branch(block, "<", self.extent):
+                self._merge(block)
+                with w.loop("t", 0, stage.index) as step:
+                    self._clean(self._width(stage.index - 1 - step.index))
+                self._clean_vectors()
+
+    def _tabulate(self) -> Scratch:
+        """The widths of blocks, stage by stage: scalars that double."""
+        w, table = self.w, self.w.scratch("d", _STAGES)
+        for stage in range(_STAGES):
+            w.op("vst1.d", w.addr(table, stage, write=True), w.op("vsplat.d", self.lanes << stage))
+        return table
+
+    def _width(self, stage: Dim) -> Dim:
+        return self.w.load_scalar(self.w.addr(self.widths, stage), "d")
 
     # Memory
 
-    def _vectors(self, length: int):
+    def _vectors(self, length: Dim):
         """(first element, lanes that exist or None) of the vectors of a row."""
-        whole = length // self.lanes * self.lanes
+        whole = floordiv(length, self.lanes) * self.lanes
         return whole, (self.w.op("qtail.q", length - whole) if whole != length else None)
 
     def _read(self, coords: list[Dim]) -> None:
@@ -119,20 +156,20 @@ class _SortKernel:
         last = w.op("vsplat.d", _LAST)
         for operand, scratch in zip(self.statement.operands, self.scratch):
             base = w.let(_row(operand, coords))
-            if whole:
+            if whole != 0:
                 with w.loop("c", 0, whole, self.lanes) as scope:
                     self._store(scratch, scope.index, w.op("vld.d", w.addr(operand.buffer, base + scope.index)))
             if tail is not None:
                 value = w.op("vldq.d", tail, w.addr(operand.buffer, base + whole))
                 self._store(scratch, whole, w.op("vmux.d", tail, value, last))
             filled = whole + (self.lanes if tail is not None else 0)
-            if filled < self.extent:
+            if filled != self.extent:
                 with w.loop("c", filled, self.extent, self.lanes) as scope:
                     self._store(scratch, scope.index, last)
 
-    def _write(self, coords: list[Dim], length: int) -> None:
+    def _write(self, coords: list[Dim], length: Dim) -> None:
         w, (whole, tail) = self.w, self._vectors(length)
-        if whole:
+        if whole != 0:
             with w.loop("c", 0, whole, self.lanes) as scope:
                 self._write_vector(coords, scope.index, None)
         if tail is not None:
@@ -206,29 +243,37 @@ class _SortKernel:
                 state = self._halve(self._within(state, 2 * bit - 1, bit), bit // 2)
             self._store_state(scope.index, state)
 
-    def _merge(self, block: int) -> None:
-        """Merges pairs of sorted blocks of `block` elements."""
+    def _merge(self, block: Dim) -> None:
+        """Compares pairs of sorted blocks of `block` elements, the second backwards: afterwards no element of the first is larger than one of the second."""
         w = self.w
         with w.loop("b", 0, self.extent, 2 * block) as base:
-            with w.loop("c", 0, block, self.lanes) as scope:
+            with w.loop("c", self._first_compared(base.index, block), block, self.lanes) as scope:
                 low, high = base.index + scope.index, base.index + (2 * block - self.lanes) - scope.index
                 small, large = self._ordered(self._load_state(low), self._reversed(self._load_state(high)))
                 self._store_state(low, small)
                 self._store_state(high, self._reversed(large))
-        self._clean_from(block // 2)
+
+    def _first_compared(self, base: Dim, block: Dim) -> Dim:
+        """Where the blocks' vectors begin whose partner exists."""
+        return 0 if self.widths is None else maximum(base + 2 * block - self.extent, 0)
 
     def _clean_from(self, distance: int) -> None:
         """All half-cleaners from `distance` down."""
         while distance >= self.lanes:
             self._clean(distance)
             distance //= 2
+        self._clean_vectors()
+
+    def _clean_vectors(self) -> None:
+        """The half-cleaners within vectors."""
         with self.w.loop("c", 0, self.extent, self.lanes) as scope:
             self._store_state(scope.index, self._halve(self._load_state(scope.index), self.lanes // 2))
 
-    def _clean(self, distance: int) -> None:
+    def _clean(self, distance: Dim) -> None:
         w = self.w
         with w.loop("b", 0, self.extent, 2 * distance) as base:
-            with w.loop("c", 0, distance, self.lanes) as scope:
+            end = distance if self.widths is None else minimum(distance, self.extent - distance - base.index)
+            with w.loop("c", 0, end, self.lanes) as scope:
                 low = base.index + scope.index
                 small, large = self._ordered(self._load_state(low), self._load_state(low + distance))
                 self._store_state(low, small)

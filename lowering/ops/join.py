@@ -63,10 +63,12 @@ def copied(g: Graph, x: Value) -> Value:
 
 
 def store_view(g: Graph, source: Value, place: Value) -> None:
-    """Writes `source` where `place`, a view of a buffer, reads."""
+    """Writes `source` where `place`, a view of a buffer, reads. Where both have a size, they are equal by a guard, however they are written."""
     load = place.expr
     assert isinstance(load, Load) and load.guard is None, "only memory can be written"
-    value = g.cast(source, load.dtype).expand(place.sizes)
+    lead = place.rank - source.rank
+    sizes = tuple(size if d < lead or source.sizes[d - lead] == 1 else source.sizes[d - lead] for d, size in enumerate(place.sizes))
+    value = g.cast(source, load.dtype).expand(sizes)
     g.store(value, Target(load.buffer, load.offset, load.strides))
 
 

@@ -132,12 +132,12 @@ def _scattered_back(g: Graph, grad: Value, x: Value, rank: int, indices: Value) 
 
 @lowering(aten.max_pool2d_with_indices_backward.default)
 def max_pool2d_backward(g: Graph, grad: Value, x: Value, kernel, stride, padding, dilation, ceil_mode: bool, indices: Value) -> Value:
-    return _max_pool_backward(g, grad, x, window_of(x, 2, kernel, stride, padding, dilation, ceil_mode), indices)
+    return _max_pool_backward(g, grad, x, window_of(x, 2, kernel, stride, padding, dilation, ceil_mode, grad.sizes), indices)
 
 
 @lowering(aten.max_pool3d_with_indices_backward.default)
 def max_pool3d_backward(g: Graph, grad: Value, x: Value, kernel, stride, padding, dilation, ceil_mode: bool, indices: Value) -> Value:
-    return _max_pool_backward(g, grad, x, window_of(x, 3, kernel, stride, padding, dilation, ceil_mode), indices)
+    return _max_pool_backward(g, grad, x, window_of(x, 3, kernel, stride, padding, dilation, ceil_mode, grad.sizes), indices)
 
 
 def _counts(g: Graph, window: Window, include_pad: bool, dtype: str) -> Value:
@@ -157,7 +157,7 @@ def _is_whole(window: Window, include_pad: bool) -> bool:
     if any(window.padding) and not include_pad:
         return False
     ends = [(out - 1) * s + k <= size + 2 * p for out, s, k, size, p in zip(window.outputs, window.stride, window.kernel, window.inputs, window.padding) if isinstance(size, int)]
-    return all(ends)  # with a symbolic size there is no ceil_mode, and windows end inside
+    return all(ends) and (len(ends) == window.rank or not window.ceil_mode)  # with a symbolic size and no ceil_mode, windows end inside
 
 
 def _pool_divisor(g: Graph, window: Window, include_pad: bool, override: int | None, dtype: str) -> Value:
@@ -213,12 +213,12 @@ def _avg_pool_backward(g: Graph, grad: Value, x: Value, window: Window, include_
 
 @lowering(aten.avg_pool2d_backward.default)
 def avg_pool2d_backward(g: Graph, grad: Value, x: Value, kernel, stride, padding, ceil_mode: bool, count_include_pad: bool, divisor_override) -> Value:
-    return _avg_pool_backward(g, grad, x, window_of(x, 2, kernel, stride, padding, 1, ceil_mode), count_include_pad, divisor_override)
+    return _avg_pool_backward(g, grad, x, window_of(x, 2, kernel, stride, padding, 1, ceil_mode, grad.sizes), count_include_pad, divisor_override)
 
 
 @lowering(aten.avg_pool3d_backward.default)
 def avg_pool3d_backward(g: Graph, grad: Value, x: Value, kernel, stride, padding, ceil_mode: bool, count_include_pad: bool, divisor_override) -> Value:
-    return _avg_pool_backward(g, grad, x, window_of(x, 3, kernel, stride, padding, 1, ceil_mode), count_include_pad, divisor_override)
+    return _avg_pool_backward(g, grad, x, window_of(x, 3, kernel, stride, padding, 1, ceil_mode, grad.sizes), count_include_pad, divisor_override)
 
 
 @lowering(aten.max_unpool3d.default)

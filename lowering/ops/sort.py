@@ -2,14 +2,14 @@
 
 Elements become 64-bit keys that sort as the elements do, with the position in the low half where it fits, so that equal elements
 keep their order and NaN comes last. Where eager's order of equals is not defined (topk, an unstable sort), types in which
-equals are common stay in eager, which alone knows its order.
+equals are common stay in eager, which alone knows its order. A median's position is the first of equals in eager, too.
 """
 
 from __future__ import annotations
 
 import torch
 
-from ..index_expr import Dim, render
+from ..index_expr import Dim, floordiv
 from ..kernels.sort import SortParams, TopParams, suits_top
 from ..registry import lowering
 from ..strides import contiguous_strides
@@ -17,13 +17,8 @@ from ..values import Graph, Unsupported, Value
 from .reduce import FLOATS, reduce_over
 
 aten = torch.ops.aten
-
-
-def _length(x: Value, dim: int) -> int:
-    size = x.sizes[dim]
-    if not isinstance(size, int):
-        raise Unsupported(f"sorting along a dim of symbolic size {render(size)}")
-    return size
+_INSERTION_SORTED = 16  # libstdc++ sorts so few elements by insertion, which is stable
+_HEAP_SELECTED = 64  # eager's topk selects by a heap from so many elements per one wanted; a heap of one element keeps the first of equals
 
 
 def _key(g: Graph, x: Value, descending: bool) -> Value:
@@ -38,7 +33,7 @@ def _key(g: Graph, x: Value, descending: bool) -> Value:
 
 def sorted_positions(g: Graph, x: Value, dim: int, descending: bool, count: Dim | None = None) -> Value:
     """Positions along dim in sorted order (the first `count` of them), with dim moved to the end; equal elements keep their order."""
-    length = _length(x, dim)
+    length = x.sizes[dim]
     if count is not None and isinstance(count, int) and 0 < count and suits_top(length, count) and x.dtype not in ("f64", "i64") and 0 not in x.sizes:
         return _top_positions(g, x, dim, descending, count)
     positions = _all_positions(g, x, dim, descending, length)
@@ -58,7 +53,7 @@ def _top_positions(g: Graph, x: Value, dim: int, descending: bool, count: int) -
     return result & (2**32 - 1)
 
 
-def _all_positions(g: Graph, x: Value, dim: int, descending: bool, length: int) -> Value:
+def _all_positions(g: Graph, x: Value, dim: int, descending: bool, length: Dim) -> Value:
     order = [*(d for d in range(x.rank) if d != dim), dim]
     moved = x.permute(order)
     if 0 in moved.sizes or length == 1:
@@ -88,6 +83,11 @@ def _sorted(g: Graph, x: Value, dim: int, descending: bool) -> tuple[Value, Valu
     return _taken(g, x, dim, sorted_positions(g, x, dim, descending))
 
 
+def _is_short(x: Value, dim: int) -> bool:
+    """Whether eager keeps the order of equal elements whatever it is asked for."""
+    return x.rank == 0 or isinstance(x.sizes[dim], int) and x.sizes[dim] <= _INSERTION_SORTED
+
+
 def _refuse_ties(x: Value, what: str) -> None:
     if x.dtype not in ("f32", "f64"):
         raise Unsupported(f"{what} of dtype {x.dtype}: which of equal elements comes first is eager's choice")
@@ -95,20 +95,25 @@ def _refuse_ties(x: Value, what: str) -> None:
 
 @lowering(aten.sort.default)
 def sort(g: Graph, x: Value, dim: int = -1, descending: bool = False) -> tuple[Value, Value]:
-    _refuse_ties(x, "an unstable sort")
-    return _sorted(g, x, dim, descending)
+    return sort_stable(g, x, dim=dim, descending=descending)
 
 
 @lowering(aten.sort.stable)
 def sort_stable(g: Graph, x: Value, *, stable: bool | None = False, dim: int = -1, descending: bool = False) -> tuple[Value, Value]:
-    if not stable:
+    if not stable and not _is_short(x, dim):
         _refuse_ties(x, "an unstable sort")
     return _sorted(g, x, dim, descending)
 
 
+def _keeps_first(x: Value, k: Dim, dim: int) -> bool:
+    """Whether eager's topk takes the first of equals."""
+    return k == 1 and x.rank > 0 and isinstance(x.sizes[dim], int) and x.sizes[dim] >= _HEAP_SELECTED
+
+
 @lowering(aten.topk.default)
 def topk(g: Graph, x: Value, k: Dim, dim: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Value, Value]:
-    _refuse_ties(x, "topk")
+    if not _keeps_first(x, k, dim):
+        _refuse_ties(x, "topk")
     if not sorted:
         raise Unsupported("topk with sorted=False: the order is eager's choice")
     if x.rank == 0:
@@ -137,20 +142,21 @@ def kthvalue(g: Graph, x: Value, k: Dim, dim: int = -1, keepdim: bool = False) -
 
 def _middle(g: Graph, x: Value, dim: int, keepdim: bool, ignore_nan: bool) -> tuple[Value, Value]:
     """The lower median and its position; NaN wins unless ignored, then the median is over the numbers."""
-    length = _length(x, dim)
+    length = x.sizes[dim]
     if length == 0:
         raise Unsupported("median over a dim of size 0")
     positions = g.realize(sorted_positions(g, x, dim, False))
     moved = x.permute([*(d for d in range(x.rank) if d != dim), dim])
-    place = g.constant((length - 1) // 2, "i64", (*positions.sizes[:-1], 1))
+    place = g.constant(floordiv(length - 1, 2), "i64", (*positions.sizes[:-1], 1))
     if x.dtype in FLOATS:
         n_nan = g.realize(reduce_over(g, "sum", g.cast(moved.differs(moved), "i64"), [x.rank - 1], True))
+        n_numbers = g.constant(length, "i64") - n_nan
         if ignore_nan:
-            n_numbers = g.map("maximum", length - n_nan, g.constant(1, "i64"))
+            n_numbers = g.map("maximum", n_numbers, g.constant(1, "i64"))
             place = g.map("div_trunc", n_numbers - 1, g.constant(2, "i64"))
         else:
-            # NaN sorts last, so the first of them lies at length - n_nan
-            place = (length - n_nan).where(n_nan > 0, place)
+            # NaN sorts last, so the first of them lies behind the numbers
+            place = n_numbers.where(n_nan > 0, place)
     lead = range(x.rank - 1)
     taken = g.gather(positions, [(x.rank - 1, place)], place.sizes, [*lead, None])
     return _one_taken(g, x, dim, taken, keepdim)
@@ -162,7 +168,6 @@ def _median_all(g: Graph, x: Value, ignore_nan: bool) -> Value:
 
 
 def _median_dim(g: Graph, x: Value, dim: int, keepdim: bool, ignore_nan: bool) -> tuple[Value, Value]:
-    _refuse_ties(x, "the position of a median")
     if x.rank == 0:
         return x, g.constant(0, "i64")
     return _middle(g, g.realize(x), dim % x.rank, keepdim, ignore_nan)
@@ -188,9 +193,6 @@ def nanmedian_dim(g: Graph, x: Value, dim: int, keepdim: bool = False) -> tuple[
     return _median_dim(g, x, dim, keepdim, True)
 
 
-_INSERTION_SORTED = 16  # libstdc++ sorts so few elements by insertion, which is stable
-
-
 # NaN comes last; eager's order of them depends on where they lie.
 @lowering(aten.mode.default)
 def mode(g: Graph, x: Value, dim: int = -1, keepdim: bool = False) -> tuple[Value, Value]:
@@ -198,8 +200,8 @@ def mode(g: Graph, x: Value, dim: int = -1, keepdim: bool = False) -> tuple[Valu
     if x.rank == 0:
         return x, g.constant(0, "i64")
     x, dim = g.realize(x), dim % x.rank
-    if _length(x, dim) > _INSERTION_SORTED:
-        _refuse_ties(x, "the position of a mode")
+    if not _is_short(x, dim):  # the commonest value has equals by its nature, whatever the dtype
+        raise Unsupported(f"mode over more than {_INSERTION_SORTED} elements: which of equal ones comes last is eager's choice")
     positions = g.realize(sorted_positions(g, x, dim, False))
     ordered = g.realize(_taken(g, x, dim, positions)[0].permute([*(d for d in range(x.rank) if d != dim), dim]))
     place = g.realize(g.reduce("argmax", _run_lengths(g, ordered), [x.rank - 1], True))

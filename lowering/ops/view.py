@@ -145,7 +145,10 @@ def diagonal_of(x: Value, offset: int, dim1: int, dim2: int) -> Value:
 
 @lowering(aten.diagonal.default, aten.diagonal_copy.default)
 def diagonal(g: Graph, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Value:
-    return diagonal_of(x, offset, dim1, dim2)
+    found = diagonal_of(x, offset, dim1, dim2)
+    if isinstance(found.sizes[-1], int) or g.result_sizes is None:
+        return found
+    return found._with((*found.sizes[:-1], g.result_sizes()[0][-1]), found.expr)  # guards know whether the offset is within the sizes
 
 
 # Within the memory of a partition's input, or of a value without gaps.

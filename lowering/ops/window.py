@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from ..index_expr import Dim, floordiv
 from ..strides import contiguous_strides
 from ..tensor_ir import Index, Target
-from ..values import Graph, Unsupported, Value
+from ..values import Graph, Value
 from .pad import padded
 
 __all__ = ["Window", "flat_position", "gather_back", "window_of"]
@@ -22,6 +22,7 @@ class Window:
 
     Attributes:
         inputs, outputs: spatial sizes before and after.   kernel, stride, padding, dilation: as torch has them.
+        ceil_mode: whether the last window may reach beyond the padding.
     """
 
     inputs: tuple[Dim, ...]
@@ -30,6 +31,7 @@ class Window:
     stride: tuple[int, ...]
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
+    ceil_mode: bool = False
 
     @property
     def rank(self) -> int:
@@ -48,8 +50,8 @@ class Window:
         pads: list[tuple[Dim, Dim]] = [(0, 0)] * (x.rank - self.rank)
         for size, out, k, s, p, d in zip(self.inputs, self.outputs, self.kernel, self.stride, self.padding, self.dilation):
             beyond = (out - 1) * s + (k - 1) * d + 1 - p - size
-            # with a symbolic size and no ceil_mode, a window ends within the padding
-            pads.append((p, max(beyond, 0) if isinstance(beyond, int) else p))
+            # with a symbolic size, a window ends within the padding, or in ceil_mode begins there
+            pads.append((p, max(beyond, 0) if isinstance(beyond, int) else (k - 1) * d if self.ceil_mode else p))
         return padded(g, x, pads, fill)
 
     def element(self, bordered: Value, offset: tuple[int, ...]) -> Value:
@@ -75,23 +77,29 @@ def _per_dim(value, rank: int) -> tuple[int, ...]:
     return tuple(value * rank if len(value) == 1 else value)
 
 
-def _output_size(size: Dim, k: int, s: int, p: int, d: int, ceil_mode: bool) -> Dim:
+def _output_size(size: Dim, k: int, s: int, p: int, d: int, ceil_mode: bool) -> Dim | None:
+    """Windows along a dim; None where that depends on whether the last one would begin beyond a symbolic size."""
     reach = size + 2 * p - d * (k - 1) - 1
     if not ceil_mode:
         return floordiv(reach, s) + 1
     out = floordiv(reach + s - 1, s) + 1
     if not isinstance(out, int):
-        raise Unsupported(f"pooling with ceil_mode over the symbolic size {size}")
+        return None
     return out - 1 if (out - 1) * s >= size + p else out
 
 
-def window_of(x: Value, rank: int, kernel, stride, padding, dilation=1, ceil_mode: bool = False) -> Window:
-    """The windows of a pooling op over the last `rank` dims of `x`; an empty stride is the kernel's size."""
+def window_of(x: Value, rank: int, kernel, stride, padding, dilation=1, ceil_mode: bool = False, outputs: tuple[Dim, ...] | None = None) -> Window:
+    """The windows of a pooling op over the last `rank` dims of `x`; an empty stride is the kernel's size.
+
+    Args: outputs: sizes after pooling where they are known; else those of the node being lowered, by whose guards they are one or the other in ceil_mode.
+    """
     kernel, padding, dilation = _per_dim(kernel, rank), _per_dim(padding, rank), _per_dim(dilation, rank)
     stride = _per_dim(stride, rank) if stride is not None and stride != [] and stride != () else kernel
     inputs = x.sizes[x.rank - rank:]
-    outputs = tuple(_output_size(*row, ceil_mode) for row in zip(inputs, kernel, stride, padding, dilation))
-    return Window(inputs, outputs, kernel, stride, padding, dilation)
+    computed = tuple(_output_size(*row, ceil_mode) for row in zip(inputs, kernel, stride, padding, dilation))
+    if None in computed:
+        computed = (outputs or x.graph.result_sizes()[0])[-rank:]
+    return Window(inputs, computed, kernel, stride, padding, dilation, ceil_mode)
 
 
 def flat_position(g: Graph, sizes, window: Window, origin, step) -> Value:

@@ -61,6 +61,17 @@ def test_merge_renews_cells_and_counts_all():
     assert merge(None, matrix_of(add=NATIVE)).about == ABOUT
 
 
+@pytest.mark.parametrize(("before", "after", "most"), [(2, 1, 2), (1, 3, 3), (2, "all", "all")])
+def test_merged_matrix_says_how_many_samples_its_cells_rest_on_at_most(before, after, most):
+    old, new = (Matrix({**ABOUT, "samples": count}, {"add": "some ops"}, {("add", "float32", variant): NATIVE}) for count, variant in ((before, "static"), (after, "dynamic")))
+    assert merge(old, new).about["samples"] == most
+
+
+def test_merged_matrix_names_every_machine_once():
+    old, new = (Matrix({**ABOUT, "machine": machine}, {}, {}) for machine in ("vectors of 32 bytes", "vectors of 64 bytes"))
+    assert merge(merge(old, new), new).about["machine"] == "vectors of 32 bytes or vectors of 64 bytes"
+
+
 @pytest.mark.parametrize(
     ("before", "after", "is_worse"),
     [(NATIVE, NATIVE, False), (FACTORIZED, NATIVE, False), (NATIVE, FACTORIZED, True), (NATIVE, WRONG, True), (WRONG, WRONG, True), (WRONG, FACTORIZED, False)],

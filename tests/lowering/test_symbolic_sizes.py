@@ -17,6 +17,14 @@ PROGRAMS = {
     "adaptive average": lambda x: F.adaptive_avg_pool2d(x[None, None] * 2, (3, 2)),
     "adaptive maximum": lambda x: F.adaptive_max_pool2d(x[None, None] * 2, (3, 2), return_indices=True),
     "global maximum": lambda x: F.adaptive_max_pool2d(x[None] * 2, 1, return_indices=True),
+    "sort": lambda x: x.sort(1, descending=True),
+    "sort of doubles": lambda x: x.double().sort(1),
+    "stable sort of equals": lambda x: (x * 2).long().sort(dim=1, stable=True),
+    "top": lambda x: x.topk(2),
+    "median": lambda x: (*x.median(1), x.nanmedian(), *(x * 2).long().median(1)),
+    "kth value": lambda x: x.kthvalue(3, 1),
+    "slice scatter up to the end": lambda x: x.slice_scatter(x[1:] * 2, 0, 1, 20),
+    "diagonal scatter": lambda x: x.diagonal_scatter(x.diagonal(1) * 2, 1),
     "embedding bag": lambda x: F.embedding_bag(x.abs().long() % 4, torch.ones(4, 3), mode="sum"),
 }
 
@@ -25,8 +33,33 @@ PROGRAMS = {
 def test_program_serves_every_size_natively(program):
     graphs = []
     compiled = compile_with(NativeCompiler(), program, graphs, dynamic=True)
-    for shape in ((5, 8), (7, 9), (4, 13), (6, 4)):
+    for shape in ((5, 8), (7, 9), (4, 13), (6, 4), (4, 70)):
         x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         torch.testing.assert_close(compiled(x), program(x))
     (graph,) = graphs
     assert graph.fallbacks == {}
+
+
+POOLS = {
+    "maximum": lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True),
+    "dilated maximum": lambda x: F.max_pool2d(x, 2, 2, 1, 2, ceil_mode=True),
+    "maximum of windows with gaps": lambda x: F.max_pool2d(x, 2, 3, ceil_mode=True),
+    "average": lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True),
+    "average of what is there": lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False),
+}
+
+
+@pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
+def test_pooling_in_ceil_mode_is_native_whether_the_last_window_exists_or_not(pool):
+    graphs = []
+    compiled = compile_with(NativeCompiler(), pool, graphs, dynamic=True)
+    for shape in ((2, 3, 7, 9), (2, 3, 8, 10), (3, 2, 9, 12), (2, 4, 12, 13)):
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0), requires_grad=True)
+        again = x.detach().clone().requires_grad_()
+        got, expected = compiled(x), pool(again)
+        torch.testing.assert_close(got, expected)
+        weight = torch.randn_like(expected)
+        got.backward(weight)
+        expected.backward(weight)
+        torch.testing.assert_close(x.grad, again.grad)
+    assert not any(graph.fallbacks for graph in graphs)
