@@ -23,7 +23,8 @@ STAGES = {
     "whole backend": ("accel.compile_graph", "compile_graph"),
     "judging": ("accel.compile_graph", "judge_graph"),
     "planning": ("accel.compile_graph", "plan"),
-    "lowering": ("accel.native", "lower_partition"),
+    "lowering": ("accel.native", "schedule_partition"),
+    "writing": ("accel.native", "write_partition"),
     "C compilation": ("accel.runtime.build", "_compile_and_link"),
     "loading": ("accel.runtime.build", "Library"),
 }

@@ -19,7 +19,7 @@ from unittest import mock
 import torch
 from accel import native
 from accel.csrc.abi import PartitionSource
-from accel.lowering import lower_partition
+from accel.lowering import write_partition
 from accel.runtime.build import build
 
 from cases import Case, find_cases
@@ -75,8 +75,8 @@ class Recorder:
         self.reports: dict[str, tuple] = {}
 
     def lower(self, *args, **kwargs):
-        """lower_partition."""
-        lowered = lower_partition(*args, **kwargs)
+        """write_partition."""
+        lowered = write_partition(*args, **kwargs)
         self.reports[lowered.source.name] = lowered.kernels
         return lowered
 
@@ -116,7 +116,7 @@ def run_case(case: Case, options: argparse.Namespace) -> list[TimedPartition]:
     """Compiles the case with clocks and calls it until the time is over."""
     recorder = Recorder()
     module, inputs = case.build()
-    with mock.patch.multiple(native, build=recorder.build, lower_partition=recorder.lower):
+    with mock.patch.multiple(native, build=recorder.build, write_partition=recorder.lower):
         run = torch.compile(module, backend="accel", options={"freeze": options.freeze})
         run = training_step(module, run) if case.kind == "training" else run
         run(*inputs)

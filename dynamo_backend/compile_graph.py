@@ -107,7 +107,7 @@ def compile_graph(gm: fx.GraphModule, kind: str, compilation: Compilation, const
     name = f"{_compile_name()}_{kind}"
     compiled, failures = _compile_partitions(planned, name, compilation, kind, constants)
     runner = make_runner(gm, planned, {partition: made.run for partition, made in compiled.items()}, constants)
-    for stage in ("lowering", "scheduling", "C compilation", "loading"):
+    for stage in ("lowering", "scheduling", *(["tuning"] if options.max_autotune else []), "C compilation", "loading"):
         seconds[stage] = sum(made.seconds.get(stage, 0.0) for made in compiled.values())
     result = CompiledGraph(name, kind, gm.graph, planned, compiled, failures, runner, len(constants), seconds)
     compilation.has_fallbacks |= bool(result.fallbacks)

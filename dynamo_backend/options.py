@@ -15,7 +15,8 @@ from .errors import OptionError
 
 __all__ = ["MODES", "Options"]
 
-MODES = (None, "default", "reduce-overhead", "max-autotune")
+TUNED_MODES = ("max-autotune", "max-autotune-no-cudagraphs")
+MODES = (None, "default", "reduce-overhead", *TUNED_MODES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Options:
         machine: the DVX machine that code is generated for.
         freeze: inference only: take parameters as constants, fold them and pack them once.
         winograd: let 3 x 3 convolutions regroup their sums where that is faster; results then differ more from eager's.
+        max_autotune: time schedules where the analytic model is unsure (tune.py); the modes of TUNED_MODES set it.
         strict: raise StrictError where a node would run in eager.
         fallback_ops: ops that stay in eager, as "aten.mul" (all overloads) or "aten.mul.Tensor".
         min_partition_nodes: partitions with fewer call nodes stay in eager; None leaves it to the cost model.
@@ -38,6 +40,7 @@ class Options:
     machine: Machine
     freeze: bool = False
     winograd: bool = True
+    max_autotune: bool = False
     strict: bool = False
     fallback_ops: frozenset[str] = frozenset()
     min_partition_nodes: int | None = None
@@ -55,7 +58,7 @@ class Options:
         """
         if mode not in MODES:
             raise OptionError(f"accel: unknown mode {mode!r}; valid modes: {', '.join(map(repr, MODES))}")
-        given = {**_from_environment(), "machine": "host", **(options or {})}
+        given = {**_from_environment(), "machine": "host", "max_autotune": mode in TUNED_MODES, **(options or {})}
         unknown = sorted(str(key) for key in given if key not in READERS)
         if unknown:
             raise OptionError(f"accel: unknown option {', '.join(map(repr, unknown))}; valid options:\n{valid_options()}")
@@ -134,6 +137,7 @@ READERS: dict[str, tuple[str, Callable[[object], object]]] = {
     "machine": ('"host", a preset (python -m accel machines), an accel.Machine or the path of a TOML file', _machine),
     "freeze": ("True or False: take parameters as constants (inference only)", _bool),
     "winograd": ("True or False: 3 x 3 convolutions may multiply less by regrouping sums", _bool),
+    "max_autotune": ("True or False: time schedules on this machine, as mode=\"max-autotune\" does, which torch.compile takes without options only", _bool),
     "strict": ("True or False: raise where a node would run in eager", _bool),
     "fallback_ops": ('list of op names that stay in eager, such as ["aten.mul", "aten.add.Tensor"]', _op_names),
     "min_partition_nodes": ("int of at least 1, or None: the cost model decides", _positive_int),

@@ -26,6 +26,7 @@ class PartitionReport:
         what: its first and last node, by the module that they belong to.
         nodes, ops: names and operators of its call nodes, in graph order.
         kernels: per kernel call "name", "kind", "nodes", "flops" and "bytes"; the latter two are None for symbolic sizes.
+        tuned: per distinct kernel that a search timed "kind", "nodes", "calls", "chosen", "default" and "gain"; see tune.TunedKernel.
         boundary_bytes: bytes of the tensors that enter and leave, symbolic sizes as traced.
         arena_bytes, naive_bytes: scratch memory as planned, and what it would take without reuse; None for symbolic sizes.
     """
@@ -38,6 +39,7 @@ class PartitionReport:
     boundary_bytes: int
     arena_bytes: int | None
     naive_bytes: int | None
+    tuned: tuple[dict, ...] = ()
 
     @property
     def flops(self) -> int | None:
@@ -182,6 +184,7 @@ def _report_partition(partition: Partition, compiled: CompiledGraph) -> Partitio
         boundary_bytes=sum(map(tensor_bytes, (*partition.inputs, *partition.outputs))),
         arena_bytes=made.arena_bytes if made is not None else 0,
         naive_bytes=made.naive_bytes if made is not None else 0,
+        tuned=tuple(map(dataclasses.asdict, made.tuned)) if made is not None else (),
     )
 
 

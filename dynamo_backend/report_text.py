@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .report import Explanation, FallbackReport, GraphReport, PartitionReport
 
@@ -44,6 +44,9 @@ def _graph_lines(graph: GraphReport, number: int | None) -> list[str]:
         lines.append(f"  frozen: {_count(graph.frozen, 'parameter')} taken as constants; later changes of them need not be seen")
     if graph.partitions:
         lines += aligned([COLUMNS, *map(_partition_row, graph.partitions)])
+    if any(partition.tuned for partition in graph.partitions):
+        lines.append("tuned: schedules that were timed on this machine")
+        lines += aligned([_tuned_row(tuned) for partition in graph.partitions for tuned in partition.tuned], left=(0, 1, 2))
     if graph.seconds:
         lines.append(f"  seconds: {', '.join(f'{stage} {taken:.2f}' for stage, taken in graph.seconds.items())}")
     if graph.fallbacks:
@@ -57,6 +60,13 @@ def _partition_row(partition: PartitionReport) -> tuple[str, ...]:
     megaflop = "dynamic" if partition.flops is None else f"{partition.flops / 1e6:.1f}"
     sizes = (partition.boundary_bytes, partition.arena_bytes, partition.naive_bytes)
     return (str(partition.id), what, str(len(partition.nodes)), str(len(partition.kernels)), megaflop, *map(_kilobytes, sizes))
+
+
+def _tuned_row(tuned: Mapping[str, object]) -> tuple[str, ...]:
+    what = f"{tuned['kind']} {', '.join(tuned['nodes'][:2])}" + (f" and {_count(tuned['calls'] - 1, 'equal kernel')}" if tuned["calls"] > 1 else "")
+    if tuned["chosen"] == tuned["default"]:
+        return (what, tuned["default"], "as without tuning: nothing else was faster")
+    return (what, tuned["chosen"], f"saves {100 * tuned['gain']:.0f} % of {tuned['default']}")
 
 
 def _kilobytes(n_bytes: int | None) -> str:

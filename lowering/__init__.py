@@ -1,6 +1,6 @@
 """FX partitions -> C, for a DVX machine: TensorProgram, Schedule, VectorProgram, C. Imported as accel.lowering.
 
-`lower_partition` runs the whole pipeline; `judge` says whether a node can take part; `lowering` registers an operator.
+`lower_partition` runs the whole pipeline, `schedule_partition` and `write_partition` its halves; `judge` says whether a node can take part; `lowering` registers an operator.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from . import math_bessel, math_double, math_error, math_float, math_gamma, math
 from . import ops  # noqa: F401  (fills the registry)
 from .from_fx import Verdict, judge
 from . import registry
-from .pipeline import KernelReport, LoweredPartition, lower_partition
+from .pipeline import KernelReport, LoweredPartition, ScheduledPartition, lower_partition, schedule_partition, write_partition
 from .registry import lowering
 from .values import Graph, Unsupported, Value
 
-__all__ = ["Graph", "KernelReport", "LoweredPartition", "Unsupported", "Value", "Verdict", "judge", "lower_partition", "lowering"]
+__all__ = [
+    "Graph", "KernelReport", "LoweredPartition", "ScheduledPartition", "Unsupported", "Value", "Verdict", "judge", "lower_partition", "lowering",
+    "schedule_partition", "write_partition",
+]  # fmt: skip
 
 
 class _Package(types.ModuleType):

@@ -15,7 +15,7 @@ from .index_expr import IndexExpr
 from .kernel_writer import BoundKernel, Scratch
 from .tensor_ir import Buffer
 
-__all__ = ["EqualGroups"]
+__all__ = ["EqualGroups", "group_key"]
 
 WORD = re.compile(r"\w+")
 PLAIN = (str, bool, int, type(None), IndexExpr)
@@ -42,6 +42,14 @@ class EqualGroups:
         return _Renaming(first, shape).kernels(kernels)
 
 
+def group_key(group: Group) -> Hashable:
+    """What equal groups share; a group whose equality is not known has a key of its own."""
+    try:
+        return _Shape().of(group)
+    except _Unknown:
+        return id(group)
+
+
 class _Unknown(Exception):
     """A group holds something whose equality is not known."""
 
@@ -60,7 +68,7 @@ class _Shape:
     def of(self, group: Group) -> Hashable:
         statements = tuple(self._key(statement) for statement in group.statements)
         stored = tuple(sorted(self._buffer(buffer) for buffer in group.stored))
-        return self._key(group.outer), self._key(group.row), statements, stored, tuple((b.dtype, b.sizes, b.strides, b.kind) for b in self.buffers)
+        return self._key(group.outer), self._key(group.row), statements, stored, group.choice, tuple((b.dtype, b.sizes, b.strides, b.kind) for b in self.buffers)
 
     def _key(self, value: object) -> Hashable:
         if isinstance(value, PLAIN):

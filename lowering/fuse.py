@@ -30,12 +30,14 @@ class Group:
         outer, row: sizes of the shared axes; `row` is empty unless the group reduces over it. Empty for templates, scans and scatters.
         statements: in order; Maps and Reduces are expressed over outer + row, or over outer alone.
         stored: buffers that must reach memory.
+        choice: how a template computes it (kernels/__init__.py); None leaves that to the analytic model.
     """
 
     outer: tuple[Dim, ...]
     row: tuple[Dim, ...]
     statements: tuple[Statement, ...]
     stored: frozenset[Buffer] = frozenset()
+    choice: object | None = None
 
     @property
     def kind(self) -> str:
@@ -52,7 +54,8 @@ class Group:
 
     def __str__(self):
         axes = f" over [{', '.join(map(render, self.outer))}]" + (f" x row [{', '.join(map(render, self.row))}]" if self.row else "") if self.outer or self.row else ""
-        lines = [f"  {self.kind}{axes}  stores {', '.join(sorted(b.name for b in self.stored)) or 'nothing'}  # {', '.join(self.origins)}"]
+        chosen = f" by {self.choice}" if self.choice is not None else ""
+        lines = [f"  {self.kind}{axes}{chosen}  stores {', '.join(sorted(b.name for b in self.stored)) or 'nothing'}  # {', '.join(self.origins)}"]
         return "\n".join(lines + [f"    {statement}" for statement in self.statements])
 
 

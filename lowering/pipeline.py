@@ -26,7 +26,7 @@ from .vectorize import lower_group
 from .vectorize_indexed import lower_scan, lower_scatter
 from .write_in_place import write_in_place
 
-__all__ = ["KernelReport", "LoweredPartition", "lower_partition", "vectorize"]
+__all__ = ["KernelReport", "LoweredPartition", "ScheduledPartition", "lower_partition", "schedule_partition", "vectorize", "write_partition"]
 
 REWRITES: tuple[tuple[str, Callable[[TensorProgram], TensorProgram], str], ...] = (
     ("find attention", find_attention, "before fusion, which would make softmax an epilogue of the products that it lies between"),
@@ -48,6 +48,22 @@ class Texts(Mapping):
 
     def __len__(self) -> int:
         return len(self._writers)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduledPartition:
+    """A partition of which it is known what shares a kernel; groups of `schedule` may be given choices (choices.py) before it is written.
+
+    Attributes:
+        machine, max_contexts: as for lower_partition.
+        seconds: what "lowering" and "scheduling" took so far.
+    """
+
+    lowered: Lowered
+    schedule: Schedule
+    machine: Machine
+    max_contexts: int
+    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +101,9 @@ class LoweredPartition:
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
-def lower_partition(nodes: Sequence, inputs: Sequence, outputs: Sequence, *, machine: Machine, name: str, max_contexts: int | None = None, constants: frozenset = frozenset(),
-                    allows_winograd: bool = True) -> LoweredPartition:
-    """Lowers FX nodes to C.
+def schedule_partition(nodes: Sequence, inputs: Sequence, outputs: Sequence, *, machine: Machine, name: str, max_contexts: int | None = None,
+                       constants: frozenset = frozenset(), allows_winograd: bool = True) -> ScheduledPartition:
+    """Lowers FX nodes to kernels that are not written yet.
 
     Args:
         nodes: fx nodes in topological order, each of which `judge` finds native.
@@ -101,15 +117,28 @@ def lower_partition(nodes: Sequence, inputs: Sequence, outputs: Sequence, *, mac
     """
     started = time.perf_counter()
     lowered = lower_nodes(name, nodes, inputs, outputs, constants, allows_winograd)
-    scheduled = time.perf_counter()
+    fused = time.perf_counter()
     lowered = dataclasses.replace(lowered, program=_rewritten(lowered.program))
     schedule = fuse(lowered.program)
-    bound = vectorize(schedule, machine)
-    max_contexts = max_contexts or machine.n_contexts or os.cpu_count() or 1
+    seconds = {"lowering": fused - started, "scheduling": time.perf_counter() - fused}
+    return ScheduledPartition(lowered, schedule, machine, max_contexts or machine.n_contexts or os.cpu_count() or 1, seconds)
+
+
+def write_partition(scheduled: ScheduledPartition) -> LoweredPartition:
+    """The kernels of a scheduled partition as C."""
+    started = time.perf_counter()
+    lowered = scheduled.lowered
+    bound = vectorize(scheduled.schedule, scheduled.machine)
     fixed = frozenset(buffer for buffer in lowered.program.inputs if buffer.kind == "const")
     prepare, bound = split_prepared(bound, fixed, frozenset(lowered.output_buffers))
-    finished = _finish(name, lowered, schedule, prepare, bound, machine, max_contexts)
-    return dataclasses.replace(finished, seconds={"lowering": scheduled - started, "scheduling": time.perf_counter() - scheduled})
+    finished = _finish(lowered, scheduled.schedule, prepare, bound, scheduled.machine, scheduled.max_contexts)
+    seconds = scheduled.seconds
+    return dataclasses.replace(finished, seconds={**seconds, "scheduling": seconds.get("scheduling", 0.0) + time.perf_counter() - started})
+
+
+def lower_partition(nodes: Sequence, inputs: Sequence, outputs: Sequence, **options) -> LoweredPartition:
+    """Lowers FX nodes to C, every kernel as the analytic model says; arguments and errors are those of schedule_partition."""
+    return write_partition(schedule_partition(nodes, inputs, outputs, **options))
 
 
 def _rewritten(program: TensorProgram) -> TensorProgram:
@@ -127,7 +156,8 @@ def vectorize(schedule: Schedule, machine: Machine) -> list[BoundKernel]:
 def _group_kernels(group: Group, machine: Machine) -> list[BoundKernel]:
     first = group.statements[0]
     if isinstance(first, Template):
-        return TEMPLATES[first.kind](first, group.statements[1:], group.stored, machine)
+        chosen = {} if group.choice is None else {"choice": group.choice}
+        return TEMPLATES[first.kind](first, group.statements[1:], group.stored, machine, **chosen)
     if isinstance(first, Scan):
         return [lower_scan(first, "scan", machine.lanes)]
     if isinstance(first, Scatter):
@@ -135,9 +165,10 @@ def _group_kernels(group: Group, machine: Machine) -> list[BoundKernel]:
     return [lower_group(group, group.kind, machine.lanes)]
 
 
-def _finish(name: str, lowered: Lowered, schedule: Schedule, once: list[BoundKernel], bound: list[BoundKernel], machine: Machine, max_contexts: int) -> LoweredPartition:
+def _finish(lowered: Lowered, schedule: Schedule, once: list[BoundKernel], bound: list[BoundKernel], machine: Machine, max_contexts: int) -> LoweredPartition:
+    name = lowered.program.name
     prepared, prepared_bytes = place_prepared(once, max_contexts)
-    arena = plan_memory(bound, max_contexts, frozenset(lowered.output_buffers) | prepared.keys())
+    arena = plan_memory(bound, max_contexts, frozenset((*lowered.output_buffers, *lowered.program.inputs)) | prepared.keys())
     places, n_buffers = _places(lowered, arena)
     calls = _calls(bound, places | {item: f"((char *)buffers[{n_buffers}] + {offset})" for item, offset in prepared.items()})
     prepare = _calls(once, places | {item: f"(arena + {offset})" for item, offset in prepared.items()})

@@ -7,6 +7,7 @@ and models are compiled once. Every failure is a BuildError (errors.py); none le
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -14,7 +15,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from .errors import BuildError, CompileError
 from .library import Library
 from .toolchain import COMPILE_TIMEOUT_S, Toolchain, find_toolchain, host_cpu, include_dir, run_compiler
 
-__all__ = ["BuiltPartition", "build", "build_pool_library"]
+__all__ = ["BuiltPartition", "build", "build_key", "build_pool_library", "compilers_at_rest"]
 
 logger = logging.getLogger("accel.runtime.build")
 
@@ -78,16 +79,19 @@ def build(
         LoadError: the result cannot be loaded.
     """
     started = time.perf_counter()
-    cache = Cache(cache_dir)
-    toolchain = find_toolchain(cache.version_dir)
-    job = _Job(cache, toolchain, (*toolchain.compile_flags(source.vlen_bytes, profile), *extra_flags), timeout_s)
-    key = job.key("so", *toolchain.link_flags(), *(text for _, text in source.units))
-    cached = cache.lookup(key, ".so")
-    path = cached or _in_workdir(cache, lambda workdir: _compile_and_link(job, key, source, workdir))
+    job = _job(source, cache_dir, profile, extra_flags, timeout_s)
+    key = _object_key(job, source)
+    cached = job.cache.lookup(key, ".so")
+    path = cached or _in_workdir(job.cache, lambda workdir: _compile_and_link(job, key, source, workdir))
     compiled = time.perf_counter()
     library = Library(path)
     ended = time.perf_counter()
     return BuiltPartition(source.name, key, library, profile, cached is not None, ended - started, ended - compiled)
+
+
+def build_key(source: PartitionSource, *, cache_dir: str | os.PathLike | None = None) -> str:
+    """The key under which the cache has what `build(source)` makes. Raises ToolchainError."""
+    return _object_key(_job(source, cache_dir), source)
 
 
 def build_pool_library(text: str, timeout_s: float = COMPILE_TIMEOUT_S) -> Path:
@@ -132,6 +136,16 @@ class _Job:
         run_compiler((*toolchain.link_command, *toolchain.link_flags(), "-o", output, *objects, *toolchain.libraries()), workdir, self.timeout_s)
 
 
+def _job(source: PartitionSource, cache_dir: str | os.PathLike | None, profile: bool = False, extra_flags: tuple[str, ...] = (), timeout_s: float = COMPILE_TIMEOUT_S) -> _Job:
+    cache = Cache(cache_dir)
+    toolchain = find_toolchain(cache.version_dir)
+    return _Job(cache, toolchain, (*toolchain.compile_flags(source.vlen_bytes, profile), *extra_flags), timeout_s)
+
+
+def _object_key(job: _Job, source: PartitionSource) -> str:
+    return job.key("so", *job.toolchain.link_flags(), *(text for _, text in source.units))
+
+
 @functools.cache
 def _headers_digest() -> str:
     headers = sorted(include_dir().glob("*.h"))
@@ -148,8 +162,27 @@ def _compiler_slots() -> threading.BoundedSemaphore:
     return threading.BoundedSemaphore(_n_cores())
 
 
+@functools.cache
+def _rest() -> threading.Lock:
+    return threading.Lock()
+
+
+@contextlib.contextmanager
+def compilers_at_rest() -> Iterator[None]:
+    """Inside, no compiler of this process runs: those that do are waited for, others wait. For measurements."""
+    slots, n_slots = _compiler_slots(), _n_cores()
+    with _rest():  # two that took slots in turn would wait for each other
+        for _ in range(n_slots):
+            slots.acquire()
+    try:
+        yield
+    finally:
+        slots.release(n_slots)
+
+
 if hasattr(os, "register_at_fork"):  # a child must not wait for slots that its parent's threads hold
     os.register_at_fork(after_in_child=_compiler_slots.cache_clear)
+    os.register_at_fork(after_in_child=_rest.cache_clear)
 
 
 def _in_workdir(cache: Cache, step: Callable[[Path], Path]) -> Path:

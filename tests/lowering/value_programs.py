@@ -8,7 +8,7 @@ from unittest import mock
 import torch
 
 from accel.csrc.machine import Machine, resolve_machine
-from accel.lowering import LoweredPartition, pipeline
+from accel.lowering import LoweredPartition, ScheduledPartition, pipeline, write_partition
 from accel.lowering.from_fx import Lowered
 from accel.lowering.index_expr import symbol
 from accel.lowering.registry import dtype_name
@@ -17,7 +17,7 @@ from accel.lowering.values import Graph, Value
 from accel.runtime.build import build
 from accel.runtime.executor import Executor
 
-__all__ = ["MACHINES", "compile_values", "run_values"]
+__all__ = ["MACHINES", "compile_values", "run_values", "runner_of", "schedule_values"]
 
 # Vectors of 4, 8, 16 and 32 lanes; few registers and many.
 MACHINES = {
@@ -51,9 +51,22 @@ def compile_values(function: Callable[..., Value | Sequence[Value]], tensors: Se
     Args: symbols: size -> name of the symbol that stands for every size of that value.
     Returns: the partition, and a callable that takes the tensors.
     """
+    partition = write_partition(schedule_values(function, tensors, machine, symbols))
+    return partition, runner_of(partition, tuple(symbols or ()))
+
+
+def runner_of(partition: LoweredPartition, sizes: Sequence[int] = ()) -> Callable[..., list[torch.Tensor]]:
+    """What runs a partition on tensors, with these values of its symbols unless others are given as `sizes`."""
+    executor = Executor(build(partition.source), partition.source, 2)
+    return lambda *given, sizes=tuple(sizes): executor.run([*given, *sizes])
+
+
+def schedule_values(function: Callable[..., Value | Sequence[Value]], tensors: Sequence[torch.Tensor], machine: Machine, symbols: Mapping[int, str] | None = None,
+                    constants: Sequence[int] = ()) -> ScheduledPartition:
+    """function(graph, *values), lowered as far as its schedule. Args: constants: positions of tensors that never change."""
     symbols = symbols or {}
     g = Graph()
-    values = [g.input(f"x{i}", dtype_name(t.dtype), [_dim(s, symbols) for s in t.shape], _strides(t, symbols)) for i, t in enumerate(tensors)]
+    values = [g.input(f"x{i}", dtype_name(t.dtype), [_dim(s, symbols) for s in t.shape], _strides(t, symbols), kind="const" if i in constants else "input") for i, t in enumerate(tensors)]
     g.origin = ("test",)
     results = function(g, *values)
     results = results if isinstance(results, (tuple, list)) else [results]
@@ -66,9 +79,7 @@ def compile_values(function: Callable[..., Value | Sequence[Value]], tensors: Se
     named = tuple((buffer.name, buffer) for buffer in g.inputs)
     lowered = Lowered(program=program, output_buffers=tuple(stored), aliases=(None,) * len(stored), symbols=tuple(symbols.values()), tensor_inputs=named)
     with mock.patch.object(pipeline, "lower_nodes", return_value=lowered):
-        partition = pipeline.lower_partition((), (), (), machine=machine, name="test", max_contexts=2)
-    executor = Executor(build(partition.source), partition.source, 2)
-    return partition, lambda *given, sizes=tuple(symbols): executor.run([*given, *sizes])
+        return pipeline.schedule_partition((), (), (), machine=machine, name="test", max_contexts=2)
 
 
 def run_values(function, tensors, machine: Machine, symbols: Mapping[int, str] | None = None) -> list[torch.Tensor]:
