@@ -16,6 +16,7 @@ from .find_attention import find_attention
 from .from_fx import Lowered, lower_nodes
 from .fuse import Group, Schedule, fuse
 from .index_expr import Dim, render
+from .inputs_first import inputs_first
 from .kernel_writer import BoundKernel, Scratch
 from .kernels import TEMPLATES
 from .memory import Arena, plan_memory
@@ -30,6 +31,7 @@ __all__ = ["KernelReport", "LoweredPartition", "ScheduledPartition", "lower_part
 
 REWRITES: tuple[tuple[str, Callable[[TensorProgram], TensorProgram], str], ...] = (
     ("find attention", find_attention, "before fusion, which would make softmax an epilogue of the products that it lies between"),
+    ("inputs first", inputs_first, "before fusion: an epilogue reads only what was computed before its convolution or matrix product"),
     ("write in place", write_in_place, "before memory is planned: the copy of an input that it takes away would have a place there"),
 )
 
