@@ -8,6 +8,7 @@ zeros first unless it needs none; depthwise convolutions have a kernel of their 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 from ...csrc.abi import DTYPE_BYTES
 from ...csrc.machine import Machine
@@ -21,15 +22,34 @@ from .collapse import collapse
 from .contract import Axis, Contraction, contract, decompose, merged_axes
 from .depthwise import depthwise
 from .pack import pack
-from .tile import choose_tile, stays_near
-from .winograd import square_margins, transform_weights, winograd, winograd_tiling
+from .tile import MOST_TILES, choose_tile, near_tiles, stays_near
+from .winograd import WinogradTiling, square_margins, squares_stay_near, transform_weights, winograd, winograd_tiling
 
-__all__ = ["ConvParams"]
+__all__ = ["ConvChoice", "ConvParams"]
 
 # Measured on AVX2: below, the transforms cost more than the multiplications that they save.
 LEAST_WINOGRAD_CHANNELS = 32
 LEAST_WINOGRAD_PIXELS = 600
 LEAST_FROZEN_WINOGRAD_PIXELS = 40
+
+
+DIRECT, BY_SQUARES, BY_POSITIONS = "direct", "Winograd, squares near", "Winograd, position by position"
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvChoice:
+    """The schedule of a convolution.
+
+    Attributes:
+        way: DIRECT, or Winograd's algorithm with one of two orders; see winograd_tiling.
+        tile: of registers: rows (pixels or squares) by vectors of output channels.
+    """
+
+    way: str
+    tile: tuple[int, int]
+
+    def __str__(self):
+        return f"{self.way}, tile {self.tile[0]} x {self.tile[1]}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +76,19 @@ class ConvParams:
     allows_winograd: bool = False
 
 
-@template("conv")
-def conv(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine) -> list[BoundKernel]:
+def conv_choices(statement: Template, machine: Machine) -> Iterator[ConvChoice]:
+    """The analytic choice, then others that may be faster in truth; none for depthwise convolutions."""
+    if _is_depthwise(statement):
+        return
+    first = _analytic(statement, machine)
+    yield first
+    for way in (DIRECT, *((BY_SQUARES, BY_POSITIONS) if _can_winograd(statement) else ())):
+        shapes = _near_shapes(statement, way, machine)
+        yield from (ConvChoice(way, shape) for shape in shapes[: MOST_TILES if way == first.way else 1])
+
+
+@template("conv", conv_choices)
+def conv(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine, choice: ConvChoice | None = None) -> list[BoundKernel]:
     """Kernels of one convolution; operands are the image [n, c, spatial…] and the weight [group, o, c, taps…]."""
     params: ConvParams = statement.params
     out = statement.outputs[0].buffer
@@ -67,14 +98,15 @@ def conv(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffe
     margins = Margins(three(params.before, 0), three(params.after, 0), three(params.spread, 1))
     w = KernelWriter(machine.lanes)
     group_columns = statement.domain[1] // params.groups
-    if params.groups == params.channels and group_columns == 1 and params.groups > 1:
+    if _is_depthwise(statement):
         sink = Sink(w, statement, epilogue, stored)
         before = depthwise(w, statement, image, margins, sink, machine)
     else:
         collapsed = collapse(statement, epilogue, (0, *range(2, 2 + spatial)))
         sink = Sink(w, *(collapsed or (statement, epilogue)), stored)
-        write = _write_winograd if _suits_winograd(statement) else _write_contraction
-        before = write(w, statement, image, margins, sink, machine, collapsed is not None)
+        choice = choice or _analytic(statement, machine)
+        write = _write_contraction if choice.way == DIRECT else _write_winograd
+        before = write(w, statement, image, margins, sink, machine, collapsed is not None, choice)
     points = product(statement.domain)
     depth = params.channels // params.groups * product(params.kernel)
     origins = tuple(dict.fromkeys((*statement.origins, *(o for s in epilogue for o in s.origins))))
@@ -83,8 +115,46 @@ def conv(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffe
     return [*before, kernel]
 
 
-def _suits_winograd(statement: Template) -> bool:
-    """Whether fewer multiplications outweigh the transforms: of the image, and (unless it is done once) of the weight."""
+def _is_depthwise(statement: Template) -> bool:
+    params: ConvParams = statement.params
+    return params.groups == params.channels == statement.domain[1] and params.groups > 1
+
+
+def _analytic(statement: Template, machine: Machine) -> ConvChoice:
+    if not _suits_winograd(statement):
+        tile = choose_tile(machine, *_contraction_sizes(statement))
+        return ConvChoice(DIRECT, (tile.rows, tile.vectors))
+    way = BY_SQUARES if squares_stay_near(machine, *_winograd_sizes(statement)) else BY_POSITIONS
+    tiling = _winograd_tiling(statement, machine, way)
+    return ConvChoice(way, (tiling.rows, tiling.vectors))
+
+
+def _contraction_sizes(statement: Template) -> tuple[str, Dim, Dim, Dim, Dim]:
+    """Register type, rows, columns, depth and repetitions of the direct way."""
+    params: ConvParams = statement.params
+    batch, columns, *pixels = statement.domain
+    depth = params.channels // params.groups * product(params.kernel)
+    return REGISTER_TYPE[statement.outputs[0].buffer.dtype], batch * product(pixels), columns // params.groups, depth, params.groups
+
+
+def _winograd_sizes(statement: Template) -> tuple[int, tuple[int, int], int, int]:
+    batch, columns, *pixels = statement.domain
+    return batch, tuple(pixels), statement.params.channels, columns
+
+
+def _winograd_tiling(statement: Template, machine: Machine, way: str, tile: tuple[int, int] | None = None) -> WinogradTiling:
+    return winograd_tiling(machine, *_winograd_sizes(statement), way == BY_SQUARES, tile)
+
+
+def _near_shapes(statement: Template, way: str, machine: Machine) -> list[tuple[int, int]]:
+    register_type, rows, columns, depth, _ = _contraction_sizes(statement)
+    if way != DIRECT:
+        rows, depth = _winograd_tiling(statement, machine, way).block, statement.params.channels
+    return near_tiles(machine, register_type, rows, columns, depth)
+
+
+def _can_winograd(statement: Template) -> bool:
+    """Whether Winograd's algorithm computes the convolution as exactly as docs/limits.md says."""
     params: ConvParams = statement.params
     if not params.allows_winograd:
         return False
@@ -92,21 +162,27 @@ def _suits_winograd(statement: Template) -> bool:
     sizes = (*statement.domain, params.channels, *weight.strides)
     if params.kernel != (3, 3) or {*params.stride, *params.dilation, *params.spread, params.groups} != {1} or not all(isinstance(size, int) for size in sizes):
         return False
-    batch, columns, height, width = statement.domain
-    if {image.dtype, statement.outputs[0].buffer.dtype} != {"f32"} or min(params.channels, columns) < LEAST_WINOGRAD_CHANNELS or min(height, width) < 4:
+    has_floats = {image.dtype, statement.outputs[0].buffer.dtype} == {"f32"}
+    return has_floats and min(params.channels, statement.domain[1]) >= LEAST_WINOGRAD_CHANNELS and min(statement.domain[2:]) >= 4
+
+
+def _suits_winograd(statement: Template) -> bool:
+    """Whether fewer multiplications outweigh the transforms: of the image, and (unless it is done once) of the weight."""
+    if not _can_winograd(statement):
         return False
-    is_once = weight.buffer.kind == "const"
+    batch, _, height, width = statement.domain
+    is_once = statement.operands[1].buffer.kind == "const"
     return batch * height * width >= (LEAST_FROZEN_WINOGRAD_PIXELS if is_once else LEAST_WINOGRAD_PIXELS)
 
 
-def _write_winograd(w: KernelWriter, statement: Template, image: Image, margins: Margins, sink: Sink, machine: Machine, is_collapsed: bool) -> list[BoundKernel]:
+def _write_winograd(w: KernelWriter, statement: Template, image: Image, margins: Margins, sink: Sink, machine: Machine, is_collapsed: bool, choice: ConvChoice) -> list[BoundKernel]:
     """The convolution by squares; returns the kernels that frame the image and transform the weight."""
     params: ConvParams = statement.params
     out, weight = statement.outputs[0].buffer, statement.operands[1]
     batch, columns, *pixels = statement.domain
     after = tuple(square_margins(size, side, before) for size, side, before in zip(pixels, params.image, params.before))
     framed, kernels = channels_last(image, dataclasses.replace(margins, after=(0, *after)), out.dtype, machine.lanes, f"{out.name}_image", statement.origins)
-    tiling = winograd_tiling(machine, batch, tuple(pixels), params.channels, columns)
+    tiling = _winograd_tiling(statement, machine, choice.way, choice.tile)
     width = tiling.vectors * machine.lanes
     # Flipped taps (a gradient's) are packed as they lie in memory, and read backwards.
     steps = {"c": (params.channels, weight.strides[2]), "y": (3, weight.strides[3]), "x": (3, weight.strides[4])}
@@ -122,7 +198,7 @@ def _write_winograd(w: KernelWriter, statement: Template, image: Image, margins:
     return [*kernels, packed.kernel, kernel]
 
 
-def _write_contraction(w: KernelWriter, statement: Template, image: Image, margins: Margins, sink: Sink, machine: Machine, is_collapsed: bool) -> list[BoundKernel]:
+def _write_contraction(w: KernelWriter, statement: Template, image: Image, margins: Margins, sink: Sink, machine: Machine, is_collapsed: bool, choice: ConvChoice) -> list[BoundKernel]:
     """The contraction over windows of the framed image; returns the kernels that frame the image and pack the weight."""
     params: ConvParams = statement.params
     out, weight = statement.outputs[0].buffer, statement.operands[1]
@@ -130,8 +206,7 @@ def _write_contraction(w: KernelWriter, statement: Template, image: Image, margi
     batch, columns, *pixels = statement.domain
     pixels, kernel, stride, dilation = three(pixels, 1), three(params.kernel, 1), three(params.stride, 1), three(params.dilation, 1)
     group_channels, group_columns = params.channels // params.groups, columns // params.groups
-    depth = group_channels * product(kernel)
-    tile = choose_tile(machine, REGISTER_TYPE[out.dtype], batch * product(pixels), group_columns, depth, params.groups)
+    tile = choose_tile(machine, *_contraction_sizes(statement), shape=choice.tile)
     steps = [step * s for step, s in zip(dilation, image.strides)]
     rows = (Axis(batch, image.batch_stride), *(Axis(size, step * s) for size, step, s in zip(pixels, stride, image.strides)))
     flat = merged_axes([axis for axis in rows if axis.size != 1])

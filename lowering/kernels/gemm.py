@@ -20,7 +20,7 @@ from . import template
 from .contract import Axis, Contraction, Panels, contract
 from .dot import contract_dot
 from .pack import pack, pack_panel, panel_elements
-from .tile import LEAST_JOBS, Tile, choose_dot_tile, choose_tile, near_dot_tiles, near_tiles, stays_near
+from .tile import LEAST_JOBS, MOST_TILES, Tile, choose_dot_tile, choose_tile, near_dot_tiles, near_tiles, stays_near
 
 __all__ = ["GemmChoice", "GemmParams", "accumulator_dtype"]
 
@@ -31,9 +31,8 @@ MOST_DIRECT_ROWS = 16
 MOST_ROWS_TO_PACK_IN_PLACE = 512
 # Columns from which on a copy of A, k by k, pays.
 LEAST_COLUMNS_TO_PACK_A = 64
-# What a search tries: rows and columns at most this many times what the model allows a way for, and that many register tiles.
+# What a search tries: rows and columns at most this many times what the model allows a way for.
 SEARCHED = 4
-MOST_TILES = 5
 
 
 @dataclasses.dataclass(frozen=True)

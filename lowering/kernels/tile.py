@@ -18,8 +18,9 @@ __all__ = ["Tile", "choose_dot_tile", "choose_tile", "even_block", "near_dot_til
 TYPICAL_SIZE = 512
 # Jobs a kernel should at least have, so that the contexts' shares differ little.
 LEAST_JOBS = 8
-# Shapes whose modelled cost is at most this many times the least: the model may be wrong about them.
+# Shapes whose modelled cost is at most this many times the least: the model may be wrong about them, and a search tries the first few.
 UNSURE = 1.4
+MOST_TILES = 5
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from .channels_last import Image
 from .contract import Panels, decompose, multiply_add, under, zero
 from .tile import choose_tile
 
-__all__ = ["WinogradTiling", "square_margins", "transform_weights", "winograd", "winograd_tiling"]
+__all__ = ["WinogradTiling", "square_margins", "squares_stay_near", "transform_weights", "winograd", "winograd_tiling"]
 
 POSITIONS = 16
 LEAST_JOBS = 2  # two contexts have work
@@ -42,24 +42,37 @@ class WinogradTiling:
     panels: int
 
 
-def winograd_tiling(machine: Machine, batch: int, pixels: tuple[int, int], channels: int, columns: int) -> WinogradTiling:
-    """The blocking of least traffic with far memory.
+def winograd_tiling(machine: Machine, batch: int, pixels: tuple[int, int], channels: int, columns: int, is_near: bool, shape: tuple[int, int] | None = None) -> WinogradTiling:
+    """The blocking of one of two orders; `shape` sets the register tile.
 
-    Either a job's transformed squares stay near for panel after panel, and the weights are read for every few squares; or all squares and panels
-    of one position follow each other, which reads the weights seldom, but the squares and products of 16 positions come and go.
+    Either (is_near) a job's transformed squares stay near for panel after panel, and the weights are read for every few squares; or all squares
+    and panels of one position follow each other, which reads the weights seldom, but the squares and products of 16 positions come and go.
     """
-    squares = ((pixels[0] + 1) // 2, (pixels[1] + 1) // 2)
-    total = batch * squares[0] * squares[1]
-    near = min(total, max(6, machine.l2_bytes // 2 // (POSITIONS * channels * 4)))
-    far = min(total, max(6, machine.l2_bytes // 4 // ((channels + columns) * 4)))
-    weights = POSITIONS * channels * columns
-    is_near = -(-total // near) * weights <= -(-total // far) * weights + 2 * POSITIONS * total * (channels + columns)
-    n_blocks = -(-total // (near if is_near else far))
+    total = batch * product(_squares(pixels))
+    n_blocks = _n_blocks(machine, total, channels, columns, is_near)
     block = -(-total // n_blocks)
-    tile = choose_tile(machine, "sf", block, columns, channels)
+    tile = choose_tile(machine, "sf", block, columns, channels, shape=shape)
     n_panels = -(-columns // (tile.vectors * machine.lanes))
     groups = min(-(-LEAST_JOBS // n_blocks), n_panels)
-    return WinogradTiling(tile.rows, tile.vectors, squares, -(-block // tile.rows) * tile.rows, groups, 1 if is_near else -(-n_panels // groups))
+    return WinogradTiling(tile.rows, tile.vectors, _squares(pixels), -(-block // tile.rows) * tile.rows, groups, 1 if is_near else -(-n_panels // groups))
+
+
+def squares_stay_near(machine: Machine, batch: int, pixels: tuple[int, int], channels: int, columns: int) -> bool:
+    """Which order has the least traffic with far memory; see winograd_tiling."""
+    total = batch * product(_squares(pixels))
+    weights = POSITIONS * channels * columns
+    near, far = (_n_blocks(machine, total, channels, columns, is_near) for is_near in (True, False))
+    return near * weights <= far * weights + 2 * POSITIONS * total * (channels + columns)
+
+
+def _squares(pixels: tuple[int, int]) -> tuple[int, int]:
+    return (pixels[0] + 1) // 2, (pixels[1] + 1) // 2
+
+
+def _n_blocks(machine: Machine, total: int, channels: int, columns: int, is_near: bool) -> int:
+    """Blocks of `total` squares, each with what it needs near."""
+    most = machine.l2_bytes // 2 // (POSITIONS * channels * 4) if is_near else machine.l2_bytes // 4 // ((channels + columns) * 4)
+    return -(-total // min(total, max(6, most)))
 
 
 def square_margins(pixels: Dim, image: Dim, before: Dim) -> Dim:

@@ -29,6 +29,18 @@ def linear_tensors(rows, depth, columns):
     return torch.randn(rows, depth), torch.randn(columns, depth), torch.randn(columns)
 
 
+def conv(stride=1, groups=1):
+    def program(g, x, w, b):
+        return g.map("maximum", lower(aten.convolution.default)(g, x, w, b, [stride] * 2, [1, 1], [1, 1], False, [0, 0], groups), g.constant(0.0, "f32"))
+
+    return program, lambda x, w, b: torch.relu(torch.conv2d(x, w, b, stride, 1, 1, groups))
+
+
+def conv_tensors(batch, channels, columns, side, groups=1):
+    torch.manual_seed(0)
+    return torch.randn(batch, channels, side, side), torch.randn(columns, channels // groups, 3, 3) / 9, torch.randn(columns)
+
+
 # name: (program, the same in eager, tensors)
 PROGRAMS = {
     "a row": (linear, eager_linear, linear_tensors(1, 70, 45)),
@@ -36,6 +48,8 @@ PROGRAMS = {
     "few columns": (linear, eager_linear, linear_tensors(45, 70, 3)),
     "many of both": (linear, eager_linear, linear_tensors(131, 33, 141)),
     "columns contiguous": (lambda g, a, b: lower(aten.bmm.default)(g, a, b), torch.bmm, (torch.randn(3, 9, 40), torch.randn(3, 40, 37))),
+    "a convolution that Winograd's algorithm takes": (*conv(), conv_tensors(2, 37, 45, 9)),
+    "a strided, grouped convolution": (*conv(2, 2), conv_tensors(2, 6, 38, 9, 2)),
 }  # fmt: skip
 
 
