@@ -97,27 +97,39 @@ def _atom(operator: str, a: Dim, b: Dim) -> IndexExpr:
 
 
 def exact_div(a: Dim, b: Dim) -> Dim | None:
-    """a / b where the division is known to leave no remainder, else None. `b` must be an int or a single product."""
+    """a / b where the division is known to leave no remainder, else None: long division of polynomials, by leading terms."""
     if b == 1:
         return a
     if a == b:
         return 1
     if isinstance(a, int) and isinstance(b, int):
         return a // b if b and a % b == 0 else None
-    divisor = _terms(b)
-    if len(divisor) != 1:
+    if b == 0:
         return None
-    (atoms, factor), result = divisor[0], {}
-    for product_, coefficient in _terms(a):
-        rest = list(product_)
-        for atom in atoms:
-            if atom not in rest:
-                return None
-            rest.remove(atom)
-        if coefficient % factor:
+    divisor, rest = _terms(b), a
+    (atoms, factor), quotient = min(divisor, key=_order), 0
+    while rest != 0:
+        product_, coefficient = min(_terms(rest), key=_order)
+        left = _without(product_, atoms)
+        if left is None or coefficient % factor:
             return None
-        result[tuple(rest)] = coefficient // factor
-    return _make(result)
+        part = _make({left: coefficient // factor})
+        quotient, rest = quotient + part, rest - part * b
+    return quotient
+
+
+def _order(term: tuple[tuple[Atom, ...], int]) -> tuple:
+    """Graded lexicographic: leading terms come first, and multiplying two terms by a third keeps their order."""
+    return -len(term[0]), tuple(map(str, term[0]))
+
+
+def _without(product_: tuple[Atom, ...], atoms: tuple[Atom, ...]) -> tuple[Atom, ...] | None:
+    rest = list(product_)
+    for atom in atoms:
+        if atom not in rest:
+            return None
+        rest.remove(atom)
+    return tuple(rest)
 
 
 def floordiv(a: Dim, b: Dim) -> Dim:

@@ -153,10 +153,7 @@ class Value:
         if all(view_strides(self.sizes, leaf.strides, sizes) is not None for leaf in leaves(self.expr)):
             return self._with(sizes, restride(self.expr, lambda o, s: (o, view_strides(self.sizes, s, sizes))))
         realized = self.graph.realize(self, strides=contiguous_strides(self.sizes))
-        strides = view_strides(realized.sizes, realized.expr.strides, sizes)
-        if strides is None:
-            raise Unsupported(f"reshape of {[render(s) for s in self.sizes]} to {[render(s) for s in sizes]}: sizes do not divide symbolically")
-        return realized._with(sizes, dataclasses.replace(realized.expr, strides=strides))
+        return realized._with(sizes, dataclasses.replace(realized.expr, strides=contiguous_strides(sizes)))
 
     # Arithmetic without type promotion: a Python number takes this value's dtype.
 

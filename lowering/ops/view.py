@@ -21,7 +21,7 @@ _NO_END = 2**31  # slice ends from here on mean "to the end"
 
 @lowering(aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.view_copy.default, aten._reshape_copy.default)
 def view(g: Graph, x: Value, sizes) -> Value:
-    return x.reshape(sizes)
+    return x.reshape(sizes if g.result_sizes is None else g.result_sizes()[0])  # there -1 is worked out, as guards allow
 
 
 @lowering(aten.permute.default, aten.permute_copy.default)
@@ -85,6 +85,12 @@ def slice_(g: Graph, x: Value, dim: int = 0, start=None, end=None, step: int = 1
     begin, stop = slice_bounds(x.sizes[dim], start, end)
     if not isinstance(step, int):
         raise Unsupported(f"slice with a symbolic step, got {render(step)}")
+    if step == 1 and g.result_sizes is not None:
+        length = g.result_sizes()[0][dim]  # guards know on which side of a symbolic size a bound lies
+        if length == x.sizes[dim]:
+            return x
+        if isinstance(begin, int):
+            stop = begin + length
     return x.slice(dim, begin, stop, step)
 
 

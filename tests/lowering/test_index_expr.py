@@ -40,7 +40,9 @@ def test_equal_polynomials_are_equal_however_written():
     assert s + 0 is s
 
 
-@pytest.mark.parametrize("a, b, expected", [(s * 12, 4, s * 3), (s * t * 6, s * 2, t * 3), (s + 1, 2, None), (s, t, None), (12, 5, None), (s * t, s * t, 1), (s * t + s, s, t + 1)])
+@pytest.mark.parametrize("a, b, expected", [
+    (s * 12, 4, s * 3), (s * t * 6, s * 2, t * 3), (s + 1, 2, None), (s, t, None), (12, 5, None), (s * t, s * t, 1), (s * t + s, s, t + 1),
+    (s * t + s, t + 1, s), (floordiv(t, 20) * s - s, floordiv(t, 20) - 1, s), (s * s * 2 - s, s * 2 - 1, s), (s * s - 1, s + 1, s - 1), (s * s + 1, s + 1, None), (0, s + 1, 0)])
 def test_exact_div_divides_only_what_divides(a, b, expected):
     assert exact_div(a, b) == expected
 
