@@ -13,6 +13,7 @@ from .fuse import Group
 from .index_expr import Dim, floordiv, product
 from .kernel_writer import BoundKernel, KernelWriter, PointEmitter, Scratch
 from .tensor_ir import Buffer, Gather, Load, Op, Reduce, Statement, leaves, reads, walk
+from .transposed_tiles import TileWriter, find_transposed
 from .values import EXPENSIVE
 from .vector_ir import MEMORY_TYPE, V
 from ..csrc.abi import DTYPE_BYTES
@@ -32,11 +33,12 @@ class _GroupLowering:
     """Writes one group; `coords` maps an axis to its scalar index."""
 
     def __init__(self, group: Group, name: str, lanes: int):
-        self.group, self.name, self.lanes = group, name, lanes
+        self.transposed = find_transposed(group, lanes)
+        self.group, self.name, self.lanes = self.transposed.group if self.transposed else group, name, lanes
         self.sizes = group.outer + group.row
         self.n_outer = len(group.outer)
         self.w = KernelWriter(lanes)
-        self.vector = self._vector_axis()
+        self.vector = self.transposed.vector if self.transposed else self._vector_axis()
         self.phase = _phases(group)
         self.n_phases = 1 + max(self.phase.values(), default=0)
         self.kept: dict[Buffer, Scratch] = {}
@@ -45,8 +47,10 @@ class _GroupLowering:
     # What the kernel is
 
     def kernel(self) -> BoundKernel:
-        order = [a for a in range(self.n_outer) if a != self.vector]
-        if self.vector is not None and self.vector < self.n_outer:
+        order = [a for a in range(self.n_outer) if a != self.vector and not (self.transposed and a == self.transposed.along)]
+        if self.transposed:
+            self._outer_loops(self._widest_first(order), {}, self._transposed_blocks)
+        elif self.vector is not None and self.vector < self.n_outer:
             self._outer_loops(self._widest_first(order), {}, self._vector_points)
         else:
             self._outer_loops(self._widest_first(order), {}, lambda coords: self._rows(coords, {}, None))
@@ -114,6 +118,12 @@ class _GroupLowering:
             with self.w.loop("i", tail, size, self.lanes) as scope:
                 mask = self.w.op("qtail.q", size - scope.index)
                 self._rows(coords, {self.vector: scope.index}, mask)
+
+    def _transposed_blocks(self, coords: dict[int, Dim]) -> None:
+        """Blocks of the vector axis and the one that transposed operands lie along."""
+        parallel, self.is_parallel_open = self.is_parallel_open, False
+        tiles = TileWriter(self.w, self.transposed, lambda at, mask, values: self._point(self.group.statements, [], at, mask, values, []))
+        tiles.write(coords, parallel)
 
     def _strip(self, coords, begin: Dim, end: Dim, step: int, unroll: int, parallel: bool) -> None:
         if begin == end:

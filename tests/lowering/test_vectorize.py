@@ -31,3 +31,31 @@ def test_column_sums_are_read_along_memory():
     assert "vlds" not in partition.texts["vector"]
     x = torch.randn(64, 40)
     torch.testing.assert_close(run(x)[0], x.sum(0))
+
+
+@pytest.mark.parametrize("machine", ["lanes4", "lanes8", "lanes16", "dvx-h1"])
+@pytest.mark.parametrize("sizes", [(64, 128), (67, 131), (40, 33)], ids=str)
+def test_transposed_operands_are_turned_in_registers(machine, sizes):
+    """An operand that lies across the result is loaded along itself, whatever is left of the last block."""
+    rows, columns = sizes
+    x, y = torch.randn(rows, columns), torch.randn(columns, rows)
+    partition, run = compile_values(lambda g, x, y: x * y.permute((1, 0)) + y.permute((1, 0)), [x, y], MACHINES[machine])
+    assert "vlds" not in partition.texts["vector"]
+    torch.testing.assert_close(run(x, y)[0], x * y.t() + y.t())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.int64, torch.int8, torch.bool], ids=str)
+def test_transposed_operands_of_other_dtypes(dtype):
+    x = (5 * torch.randn(3, 70, 45)).to(dtype)
+    partition, run = compile_values(lambda g, x: g.realize(x.permute((0, 2, 1)), strides=(70 * 45, 70, 1)), [x], MACHINES["lanes8"])
+    assert "vlds" not in partition.texts["vector"]
+    assert torch.equal(run(x)[0], x.transpose(1, 2))
+
+
+def test_transposed_operands_of_unknown_sizes():
+    x, y = torch.randn(70, 45), torch.randn(45, 70)
+    partition, run = compile_values(lambda g, x, y: x + y.permute((1, 0)), [x, y], MACHINES["lanes8"], {70: "s0", 45: "s1"})
+    assert "vlds" not in partition.texts["vector"]
+    for rows, columns in ((70, 45), (3, 5), (64, 64), (1, 200)):
+        x, y = torch.randn(rows, columns), torch.randn(columns, rows)
+        torch.testing.assert_close(run(x, y, sizes=(rows, columns))[0], x + y.t())
