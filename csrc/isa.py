@@ -256,7 +256,7 @@ _FLOAT_ROWS = (
     Row("vfrint", _FLOATS, "a:T", "T", "The integer nearest to a, the even one of two.", "map", lambda s, a: np.rint(a), "MPY", "convert",
         lane="dvx_host_rint_{t}(a)", latency=2, lane_pj=0.38, laws=("vfrint(vfneg(a)) == vfneg(vfrint(a))",), like="AArch64 frintn"),
     Row("vfcopysign", _FLOATS, "a:T b:T", "T", "a with the sign of b.", "map", lambda s, a, b: np.copysign(a, b), "ANY", "alu",
-        lane="(({I})a & ~{S}) | (({I})b & {S})", laws=("vfcopysign(a, a) == a",), like="RVV vfsgnj"),
+        lane="(({I})a & ~dvx_sign_{t}()) | (({I})b & dvx_sign_{t}())", laws=("vfcopysign(a, a) == a",), like="RVV vfsgnj"),
 )
 
 

@@ -389,8 +389,8 @@ DVX_MAP1(228, 1, vfrint_sf, sf, sf, dvx_host_rint_sf(a))
 DVX_MAP1(229, 2, vfrint_df, df, df, dvx_host_rint_df(a))
 
 /* vfcopysign(a, b): a with the sign of b. */
-DVX_MAP2(230, 1, vfcopysign_sf, sf, sf, sf, ((dvx_hw)a & ~INT32_MIN) | ((dvx_hw)b & INT32_MIN))
-DVX_MAP2(231, 2, vfcopysign_df, df, df, df, ((dvx_hd)a & ~INT64_MIN) | ((dvx_hd)b & INT64_MIN))
+DVX_MAP2(230, 1, vfcopysign_sf, sf, sf, sf, ((dvx_hw)a & ~dvx_sign_sf()) | ((dvx_hw)b & dvx_sign_sf()))
+DVX_MAP2(231, 2, vfcopysign_df, df, df, df, ((dvx_hd)a & ~dvx_sign_df()) | ((dvx_hd)b & dvx_sign_df()))
 
 /* vcmpeq(a, b): Lanes where a equals b; not where either is NaN. */
 DVX_MAP2(232, 1, vcmpeq_sf, q, sf, sf, a == b)

@@ -134,6 +134,23 @@ DVX_SPLAT_FN(df, double, DVX_LIST64(DVX_SAME))
 DVX_SPLAT_FN(w, int32_t, DVX_LIST32(DVX_SAME))
 DVX_SPLAT_FN(d, int64_t, DVX_LIST64(DVX_SAME))
 
+/* The sign bits of a piece. clang up to 22 may fold such a constant into a masked vpternlog and swap its operands
+   (LLVM issue 157929): there it is kept from seeing that it is one. */
+#if defined(__clang__) && defined(__AVX512F__)
+#define DVX_OPAQUE(x) __asm__("" : "+v"(x))
+#else
+#define DVX_OPAQUE(x) ((void)0)
+#endif
+#define DVX_SIGN_FN(T, I, BIT) \
+    DVX_FN dvx_h##I dvx_sign_##T(void) \
+    { \
+        dvx_h##I sign = dvx_splat_##I(BIT); \
+        DVX_OPAQUE(sign); \
+        return sign; \
+    }
+DVX_SIGN_FN(sf, w, INT32_MIN)
+DVX_SIGN_FN(df, d, INT64_MIN)
+
 /* Lower and upper half of a piece of 32-bit lanes, and back. */
 DVX_FN dvx_h2sf dvx_lower_sf(dvx_hsf a) { return __builtin_shufflevector(a, a, DVX_LIST64(DVX_LANE)); }
 DVX_FN dvx_h2sf dvx_upper_sf(dvx_hsf a) { return __builtin_shufflevector(a, a, DVX_LIST64(DVX_UPPER)); }
