@@ -7,7 +7,7 @@ import dataclasses
 from .build_vector import Builder
 from .vector_ir import V
 
-__all__ = ["Lanes", "chebyshev", "polynomial"]
+__all__ = ["Lanes", "chebyshev", "polynomial", "split_polynomial"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +140,12 @@ def polynomial(x: Lanes, coefficients) -> Lanes:
     for coefficient in reversed(coefficients[:-1]):
         total = total.fma(x, coefficient)
     return total
+
+
+def split_polynomial(x: Lanes, coefficients) -> Lanes:
+    """The same, even and odd powers apart: one multiplication more, and half the latency, where nothing else can run meanwhile."""
+    square = x * x
+    return polynomial(square, coefficients[1::2]).fma(x, polynomial(square, coefficients[::2]))
 
 
 def chebyshev(t: Lanes, coefficients) -> Lanes:

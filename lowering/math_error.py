@@ -109,4 +109,4 @@ def ndtri(p: Lanes) -> Lanes:
 
 
 through_double({"erfc": erfc, "erfcx": erfcx, "erfinv": erfinv, "ndtri": ndtri})
-through_double({"erf": erf}, ("df",))
+through_double({"erf": erf, "normal_cdf": lambda x: 0.5 * (1.0 + erf(x * math.sqrt(0.5)))}, ("df",))

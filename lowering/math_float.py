@@ -9,13 +9,17 @@ from __future__ import annotations
 import math
 
 from .build_vector import Builder
-from .lanes import Lanes, polynomial
+from .lanes import Lanes, polynomial, split_polynomial
 from .math_double import PIO2, quadrant
 from .select import expansion
 from .vector_ir import V
 
 LN2_HI, LN2_LO = 0.693359375, -2.12194440e-4  # the high part has 9 bits: n * LN2_HI is exact. Cephes expf.c
-EXP = (0.4999999403953552, 0.16666515171527863, 0.04166845604777336, 0.008369418792426586, 0.0013813142431899905)
+EXP = (1.0, 1.0, 0.4999999403953552, 0.1666652113199234, 0.04166838899254799, 0.008368735201656818, 0.001381455920636654)
+EXP2 = (1.0, 0.6931471824645996, 0.24022647738456726, 0.055503323674201965, 0.00961843691766262, 0.0013398875016719103, 0.00015353361959569156)
+# A number to which 1.5 * 2**23 has been added is rounded to an integer, which stands in the low bits.
+INTEGER = 1.5 * 2.0**23
+BIAS = 127  # of the exponent
 LOG = (0.3333331346511841, -0.25000008940696716, 0.2000211924314499, -0.1666799634695053, 0.14219550788402557, -0.12405591458082199,
        0.11888174712657928, -0.11675640940666199, 0.06746601313352585)  # fmt: skip
 TANH = (-0.3333328366279602, 0.13331490755081177, -0.05374349653720856, 0.020650578662753105, -0.005717036779969931)  # on |x| < 0.625
@@ -23,33 +27,48 @@ ERF = (0.1283791065216064, -0.3761253356933594, 0.11282230168581009, -0.02678195
 # ln erfc(x) on 0.9..3.95
 ERFC_LOG = (-0.00017748748359736055, -1.1277495622634888, -0.6370596885681152, -0.10403741151094437, 0.022277116775512695, -0.0030556153506040573,
             0.00019718259864021093)  # fmt: skip
+# log2 of the normal distribution's tail beyond x: fitted on 0..5 to 3e-8 absolute, and falling beyond
+TAIL_LOG2 = (-1.0, -1.1511074304580688, -0.45918208360671997, -0.05259554833173752, 0.007233699783682823, -0.0002855034254025668,
+             -0.00011823344539152458, 2.399723234702833e-05, -1.487473696215602e-06)  # fmt: skip
+TAIL_END = 10.773  # where the polynomial is -127
 SIN = (-0.1666666716337204, 0.008333331905305386, -0.00019840040476992726, 2.724389105424052e-06)
 COS = (0.0416666679084301, -0.00138888880610466, 2.48005599132739e-05, -2.7295871518617787e-07)
 
 
-def _reduced_exp(bounded: Lanes) -> tuple[Lanes, Lanes]:
-    """(m, n) with e**x = m 2**n."""
-    n = (bounded * math.log2(math.e)).rint()
-    r = n.fnma(LN2_LO, n.fnma(LN2_HI, bounded))
-    return (r * r).fma(polynomial(r, EXP), r) + 1.0, n.convert("w")
+def _integer_part(x: Lanes, factor: float, bias: int) -> tuple[Lanes, Lanes]:
+    """(n, bits): the integer n next to x * factor, and bits that end in n + bias."""
+    shifted = x.fma(factor, INTEGER + bias)
+    return shifted - (INTEGER + bias), shifted.bits("w")
+
+
+def _power(bits: Lanes) -> Lanes:
+    """2**n where `bits` end in n + BIAS in -BIAS..2 BIAS + 1: 0 at the lower end, infinite at the upper one."""
+    return bits.op("vshl", 23).bits("sf")
+
+
+def _reduced_exp(x: Lanes, bias: int = BIAS) -> tuple[Lanes, Lanes]:
+    """(m, bits) with e**x = m 2**n and bits that end in n + bias."""
+    n, bits = _integer_part(x, math.log2(math.e), bias)
+    r = n.fnma(LN2_LO, n.fnma(LN2_HI, x))
+    return polynomial(r, EXP), bits
 
 
 def exp(x: Lanes) -> Lanes:
-    """e**x: x = n ln 2 + r, a polynomial in r, scaled in two steps so that subnormal results are right."""
-    value, whole = _reduced_exp(x.max(-104.0).min(89.0))
-    half = whole.op("vsar", 1)
-    return value * (half + 127).op("vshl", 23).bits("sf") * (whole - half + 127).op("vshl", 23).bits("sf")
+    """e**x: x = n ln 2 + r, a polynomial in r, scaled by 2**(n // 2) and by the rest of n, so that subnormal results are right."""
+    value, bits = _reduced_exp(x.max(-104.0).min(89.0), 2 * BIAS)
+    half = bits.op("vshr", 1)
+    return value * _power(half) * _power(bits - half)
 
 
 def _exp_in_range(x: Lanes) -> Lanes:
     """e**x for x whose result is a normal number."""
-    value, whole = _reduced_exp(x)
-    return (value.bits("w") + whole.op("vshl", 23)).bits("sf")
+    value, bits = _reduced_exp(x)
+    return value * _power(bits)
 
 
 def exp_nonpositive(x: Lanes) -> Lanes:
-    """e**x for x <= 0 (or NaN), as softmax needs it: results below the normal numbers are 0."""
-    return x.of(0.0).where(x.lt(-87.0), _exp_in_range(x))
+    """e**x for x <= 0 (or NaN), as softmax needs it: results below the normal numbers are 0, which is 2**-127 here."""
+    return _exp_in_range(x.max(-88.0))
 
 
 def log(x: Lanes) -> Lanes:
@@ -78,9 +97,8 @@ def tanh(x: Lanes) -> Lanes:
 
 def sigmoid(x: Lanes) -> Lanes:
     """1 / (1 + e**-x); below e**-87 the power no longer changes the sum, and where it overflows the result is 0."""
-    value, whole = _reduced_exp((-x).max(-87.0).min(89.0))
-    power = (whole + 127).op("vshl", 23).bits("sf")  # infinite for 2**128
-    return 1.0 / value.fma(power, 1.0)
+    value, bits = _reduced_exp((-x).max(-87.0).min(89.0))
+    return 1.0 / value.fma(_power(bits), 1.0)
 
 
 def erf(x: Lanes) -> Lanes:
@@ -89,6 +107,14 @@ def erf(x: Lanes) -> Lanes:
     near = x.fma(polynomial(x * x, ERF), x)
     tail = 1.0 - _exp_in_range(polynomial(a.min(3.95), ERFC_LOG))
     return near.where(a.lt(0.9), tail.copysign(x)).where(x.eq(x), x)
+
+
+def normal_cdf(x: Lanes) -> Lanes:
+    """The share of a normal distribution below x, to an ULP of 1: 2**(polynomial in |x|) is the tail, 0 where that would be 2**-127."""
+    exponent = split_polynomial(abs(x).min(TAIL_END), TAIL_LOG2)
+    n, bits = _integer_part(exponent, 1.0, BIAS)
+    tail = polynomial(exponent - n, EXP2) * _power(bits)
+    return tail.where(x.lt(0.0), 1.0 - tail)
 
 
 def cos_sin(x: Lanes, quarter: int) -> Lanes:
@@ -150,7 +176,7 @@ def _one(function):
     return lambda b, x, **_: function(Lanes(b, x)).v
 
 
-for _name, _function in {"exp": exp, "exp_nonpositive": exp_nonpositive, "log": log, "tanh": tanh, "sigmoid": sigmoid, "erf": erf, "sin": lambda x: cos_sin(x, 0), "cos": lambda x: cos_sin(x, 1)}.items():
+for _name, _function in {"exp": exp, "exp_nonpositive": exp_nonpositive, "log": log, "tanh": tanh, "sigmoid": sigmoid, "erf": erf, "normal_cdf": normal_cdf, "sin": lambda x: cos_sin(x, 0), "cos": lambda x: cos_sin(x, 1)}.items():
     expansion(_name, "sf")(_one(_function))
 
 

@@ -19,7 +19,7 @@ __all__ = ["EXPENSIVE", "Graph", "Layout", "Unsupported", "Value"]
 
 # Operators that cost more than a trip through memory: never computed twice.
 EXPENSIVE = frozenset("""exp exp_nonpositive exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc erfinv
-    lgamma digamma erfcx igamma igammac gcd ldexp frexp_mantissa frexp_exponent sigmoid gelu_erf gelu_tanh pow div div_floor div_trunc remainder fmod sqrt rsqrt reciprocal philox i0 i0e i1 i1e k0 k1 k0e k1e bessel_j0 bessel_j1 bessel_y0 bessel_y1 spherical_bessel_j0 airy_ai chebyshev_t chebyshev_u chebyshev_v chebyshev_w hermite_h hermite_he laguerre_l legendre_p ndtri zeta""".split())
+    lgamma digamma erfcx igamma igammac gcd ldexp frexp_mantissa frexp_exponent sigmoid normal_cdf pow div div_floor div_trunc remainder fmod sqrt rsqrt reciprocal philox i0 i0e i1 i1e k0 k1 k0e k1e bessel_j0 bessel_j1 bessel_y0 bessel_y1 spherical_bessel_j0 airy_ai chebyshev_t chebyshev_u chebyshev_v chebyshev_w hermite_h hermite_he laguerre_l legendre_p ndtri zeta""".split())
 
 # Instructions that an operator's expansion takes, roughly; what is not listed takes 1, other EXPENSIVE operators 16.
 _LONG = dict.fromkeys("sin cos tan pow atan2 fmod remainder div_floor lgamma digamma erfc erfcx erfinv igamma igammac zeta ndtri gcd i0 i0e i1 i1e k0 k1 k0e k1e bessel_j0 bessel_j1 bessel_y0 bessel_y1 airy_ai asin acos atan sinh cosh asinh acosh atanh expm1 log1p".split(), 64)

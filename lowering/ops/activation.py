@@ -89,7 +89,7 @@ def gelu(x, *, approximate="none"):
     if approximate == "tanh":
         inner = math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))
         return 0.5 * x * (1.0 + inner.op("tanh"))
-    return 0.5 * x * (1.0 + (x * math.sqrt(0.5)).op("erf"))
+    return x * x.op("normal_cdf")
 
 
 @formula(aten.gelu_backward.default)
@@ -100,7 +100,7 @@ def gelu_backward(grad, x, *, approximate="none"):
         t = (beta * (x + 0.044715 * (x * x * x))).op("tanh")
         return grad * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * (beta * (1.0 + 3 * 0.044715 * (x * x))))
     density = (-0.5 * (x * x)).op("exp") * (1 / math.sqrt(2 * math.pi))
-    return grad * (0.5 * (1.0 + (x * math.sqrt(0.5)).op("erf")) + x * density)
+    return grad * (x.op("normal_cdf") + x * density)
 
 
 @formula(aten.silu.default)

@@ -23,7 +23,7 @@ POINTWISE = {
     "reciprocal": torch.reciprocal, "pow": torch.pow, "fma": lambda a, b, c: a * b + c, "sigmoid": torch.sigmoid, "tanh": torch.tanh,
     "and": torch.bitwise_and, "or": torch.bitwise_or, "xor": torch.bitwise_xor, "not": torch.bitwise_not, "where": torch.where,
     "div_trunc": lambda a, b: torch.div(a, b, rounding_mode="trunc"), "div_floor": lambda a, b: torch.div(a, b, rounding_mode="floor"),
-    "shl": torch.bitwise_left_shift, "shr": torch.bitwise_right_shift, "fmod": torch.fmod, "remainder": torch.remainder, "erf": torch.erf,
+    "shl": torch.bitwise_left_shift, "shr": torch.bitwise_right_shift, "fmod": torch.fmod, "remainder": torch.remainder, "erf": torch.erf, "normal_cdf": torch.special.ndtr,
 }  # fmt: skip
 REDUCTIONS = {
     "sum": lambda x: x.sum(-1).to(x.dtype), "prod": lambda x: x.prod(-1).to(x.dtype), "max": lambda x: x.amax(-1), "min": lambda x: x.amin(-1), "any": lambda x: x.any(-1),

@@ -92,6 +92,17 @@ def test_unary_f32_is_within_its_bound(unary_results, name):
     assert error[worst] <= bound, f"{name}({x[worst].item()!r}) is {error[worst].item():.2f} ULP off"
 
 
+@pytest.mark.parametrize("machine", ["host", "dvx-h1"])
+def test_normal_cdf_is_within_an_ulp_of_one(machine):
+    """The tail of negative numbers is relative to itself as long as it matters; far out it is 0."""
+    x = torch.cat([samples(4, 8000), torch.linspace(-15, 15, 8000)])
+    result, exact = run_map({"normal_cdf": 1}, "f32", x, machine=machine)["normal_cdf"], torch.special.ndtr(x.double())
+    torch.testing.assert_close(result.double(), exact, rtol=0, atol=1.2e-7, equal_nan=True)
+    tail = (x < -0.5) & (x > -5)
+    torch.testing.assert_close(result[tail].double(), exact[tail], rtol=1e-4, atol=0)
+    assert (result[x < -11] == 0).all() and (result[x > 11] == 1).all()
+
+
 @pytest.fixture(scope="module")
 def special_results():
     x = samples(0, 2_000)
