@@ -1,7 +1,7 @@
 """Which of several builds of one kernel is the fastest: calls with made-up inputs, samples taken in turn, a verdict that noise cannot turn.
 
-The first candidate is the default. Another one is chosen only where, in a second measurement against the default alone, it was
-faster by MARGIN in three rounds of four.
+The first candidate is the default. Another one is chosen only where, in a second measurement against the default, it was faster by
+MARGIN both in three rounds of four and at its best.
 """
 
 from __future__ import annotations
@@ -104,16 +104,18 @@ def fastest(calls: Sequence[Callable[[], object]], measure: Measure = time_in_tu
     finalists = [i for i in sorted(range(1, len(calls)), key=screened.__getitem__)[:FINALISTS] if screened[i] < 1]
     if not finalists:
         return 0, 0.0
-    finals = _ratios(measure([calls[i] for i in (0, *finalists)], FINAL_ROUNDS))[1:]
-    proven = [(statistics.median(ratios), i) for i, ratios in zip(finalists, finals) if _upper_quartile(ratios) < 1 - MARGIN]
-    ratio, chosen = min(proven, default=(1.0, 0))
-    return chosen, 1 - ratio
+    default, *others = measure([calls[i] for i in (0, *finalists)], FINAL_ROUNDS)
+    least = {i: min(taken) / min(default) for i, taken in zip(finalists, others) if _is_proven(taken, default)}
+    chosen = min(least, key=least.get, default=0)
+    return chosen, 1 - least.get(chosen, 1.0)
+
+
+def _is_proven(taken: Sequence[float], default: Sequence[float]) -> bool:
+    """Whether a call was faster by MARGIN both in three rounds of four and at its best."""
+    (ratios,) = _ratios([default, taken])[1:]
+    return max(statistics.quantiles(ratios, n=4, method="inclusive")[2], min(taken) / min(default)) < 1 - MARGIN
 
 
 def _ratios(samples: Sequence[Sequence[float]]) -> list[list[float]]:
     """Samples as shares of the first call's sample of the same round."""
     return [[mine / first for mine, first in zip(taken, samples[0])] for taken in samples]
-
-
-def _upper_quartile(values: Sequence[float]) -> float:
-    return statistics.quantiles(values, n=4, method="inclusive")[2]

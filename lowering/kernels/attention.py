@@ -9,6 +9,7 @@ attention_blocks.py writes the kernel.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 from ...csrc.abi import DTYPE_BYTES
 from ...csrc.machine import Machine
@@ -21,15 +22,17 @@ from . import template
 from .attention_blocks import Blocks, write_attention
 from .gemm import accumulator_dtype
 from .pack import PackedOperand, pack
-from .tile import LEAST_JOBS, choose_dot_tile, choose_tile, even_block
+from .tile import LEAST_JOBS, choose_dot_tile, choose_tile, even_block, near_tiles
 
-__all__ = ["Attention", "AttentionParams"]
+__all__ = ["Attention", "AttentionChoice", "AttentionParams"]
 
 # Rows up to which keys and values are read once, where they are (decoding): packing them would cost more than it brings.
 MOST_DIRECT_ROWS = 8
 # Query rows of a job, about: their scores and a block of keys fit the first level, and every key is loaded once per block.
 BLOCK_ROWS = 48
 DIRECT_BLOCK_KEYS = 256
+# Register tiles of each of its products that a search tries.
+SEARCHED_TILES = 2
 # Operations of the softmax per score, an exponential among them.
 SOFTMAX_LENGTH = 20
 
@@ -92,11 +95,50 @@ class Attention:
         return accumulator_dtype(self.query.buffer.dtype)
 
 
-@template("attention")
-def attention(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine) -> list[BoundKernel]:
+@dataclasses.dataclass(frozen=True)
+class AttentionChoice:
+    """The schedule of an attention.
+
+    Attributes:
+        is_direct: keys and values are read where they are, by vectors along the depth; else as panels.
+        rows, keys: of a block.   score_tile, value_tile: as in Blocks.
+    """
+
+    is_direct: bool
+    rows: int
+    keys: int
+    score_tile: tuple[int, int]
+    value_tile: tuple[int, int]
+
+    def __str__(self):
+        tiles = " and ".join(f"{rows} x {columns}" for rows, columns in (self.score_tile, self.value_tile))
+        return f"blocks of {self.rows} rows by {self.keys} keys, {'in place' if self.is_direct else 'in panels'}, tiles {tiles}"
+
+
+def attention_choices(statement: Template, machine: Machine) -> Iterator[AttentionChoice]:
+    """The analytic choice, then others that differ from it in one thing: rows or keys of a block, a register tile."""
+    a = _attention(statement)
+    first = _analytic(a, machine)
+    yield first
+    panel = machine.lanes if first.is_direct else first.score_tile[1] * machine.lanes
+    for keys in (first.keys * 2, first.keys // 2):
+        yield dataclasses.replace(first, keys=max(-(-keys // panel), 1) * panel)
+    if first.is_direct:
+        return
+    for rows in (first.rows * 2, first.rows // 2):
+        yield dataclasses.replace(first, rows=max(-(-rows // first.score_tile[0]), 1) * first.score_tile[0])
+    register_type, keys = REGISTER_TYPE[a.dtype], a.params.keys
+    for tile in near_tiles(machine, register_type, a.n_rows, keys, a.params.depth)[:SEARCHED_TILES]:
+        yield _with_score_tile(a, tile, machine)
+    for tile in near_tiles(machine, register_type, first.rows, a.width, first.keys)[:SEARCHED_TILES]:
+        yield dataclasses.replace(first, value_tile=tile)
+
+
+@template("attention", attention_choices)
+def attention(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine, choice: AttentionChoice | None = None) -> list[BoundKernel]:
     """Kernels of one attention; see kernels/__init__.py for the arguments."""
     a = _attention(statement)
-    blocks, kernels = _blocks(a, machine)
+    blocks, kernels = _blocks(a, choice or _analytic(a, machine), machine)
     w = KernelWriter(machine.lanes)
     sink = Sink(w, statement, epilogue, stored)
     write_attention(w, a, blocks, sink, statement.outputs[1] if len(statement.outputs) > 1 and statement.outputs[1].buffer in stored else None)
@@ -116,30 +158,42 @@ def _attention(statement: Template) -> Attention:
     return Attention(statement, query, key, value, dims[:shared], dims[shared:], width)
 
 
-def _blocks(a: Attention, machine: Machine) -> tuple[Blocks, list[BoundKernel]]:
-    """How the kernel walks, and the pack kernels that must run before it."""
+def _analytic(a: Attention, machine: Machine) -> AttentionChoice:
     is_few = isinstance(a.n_rows, int) and a.n_rows <= MOST_DIRECT_ROWS
     if is_few and a.key.strides[-1] == 1 and a.value.strides[-1] == 1:
-        return _direct_blocks(a, machine), []
-    register_type, keys, bytes_ = REGISTER_TYPE[a.dtype], a.params.keys, DTYPE_BYTES[a.dtype]
-    score = choose_tile(machine, register_type, a.n_rows, keys, a.params.depth)
-    panel = score.vectors * machine.lanes
-    rows = _block_rows(a, score.rows)
+        return _direct_choice(a, machine)
+    score = choose_tile(machine, REGISTER_TYPE[a.dtype], a.n_rows, a.params.keys, a.params.depth)
+    return _with_score_tile(a, (score.rows, score.vectors), machine)
+
+
+def _with_score_tile(a: Attention, score_tile: tuple[int, int], machine: Machine) -> AttentionChoice:
+    """What follows from the register tile of the scores."""
+    keys, panel = a.params.keys, score_tile[1] * machine.lanes
+    rows = _block_rows(a, score_tile[0])
     # Scores of a block fit the first level.
-    most_keys = max(machine.l1_bytes // (rows * bytes_) // panel, 1) * panel
+    most_keys = max(machine.l1_bytes // (rows * DTYPE_BYTES[a.dtype]) // panel, 1) * panel
     block_keys = -(-even_block(keys, most_keys, panel) // panel) * panel
-    value = choose_tile(machine, register_type, rows, a.width, block_keys)
-    key_panels, pack_keys = _pack(a, a.key, panel, (a.params.depth, a.key.strides[-1]), (keys, a.key.strides[-2]), machine, "keys")
-    value_panels, pack_values = _pack(a, a.value, value.vectors * machine.lanes, (keys, a.value.strides[-2]), (a.width, a.value.strides[-1]), machine, "values")
-    return Blocks(rows, block_keys, (score.rows, score.vectors), (value.rows, value.vectors), key_panels, value_panels), [pack_keys, pack_values]
+    value = choose_tile(machine, REGISTER_TYPE[a.dtype], rows, a.width, block_keys)
+    return AttentionChoice(False, rows, block_keys, score_tile, (value.rows, value.vectors))
 
 
-def _direct_blocks(a: Attention, machine: Machine) -> Blocks:
+def _direct_choice(a: Attention, machine: Machine) -> AttentionChoice:
     """Few rows: keys and values stay where they are, so that decoding reads them once, at the speed of memory."""
     register_type = REGISTER_TYPE[a.dtype]
     block_keys = even_block(a.params.keys, DIRECT_BLOCK_KEYS, machine.lanes)
     value = choose_tile(machine, register_type, a.n_rows, a.width, block_keys)
-    return Blocks(a.n_rows, -(-block_keys // machine.lanes) * machine.lanes, choose_dot_tile(machine, register_type, a.n_rows, machine.lanes), (value.rows, value.vectors), None, None)
+    score_tile = choose_dot_tile(machine, register_type, a.n_rows, machine.lanes)
+    return AttentionChoice(True, a.n_rows, -(-block_keys // machine.lanes) * machine.lanes, score_tile, (value.rows, value.vectors))
+
+
+def _blocks(a: Attention, c: AttentionChoice, machine: Machine) -> tuple[Blocks, list[BoundKernel]]:
+    """How the kernel walks, and the pack kernels that must run before it."""
+    if c.is_direct:
+        return Blocks(c.rows, c.keys, c.score_tile, c.value_tile, None, None), []
+    keys, lanes = a.params.keys, machine.lanes
+    key_panels, pack_keys = _pack(a, a.key, c.score_tile[1] * lanes, (a.params.depth, a.key.strides[-1]), (keys, a.key.strides[-2]), machine, "keys")
+    value_panels, pack_values = _pack(a, a.value, c.value_tile[1] * lanes, (keys, a.value.strides[-2]), (a.width, a.value.strides[-1]), machine, "values")
+    return Blocks(c.rows, c.keys, c.score_tile, c.value_tile, key_panels, value_panels), [pack_keys, pack_values]
 
 
 def _block_rows(a: Attention, tile_rows: int) -> int:

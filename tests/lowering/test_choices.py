@@ -41,6 +41,10 @@ def conv_tensors(batch, channels, columns, side, groups=1):
     return torch.randn(batch, channels, side, side), torch.randn(columns, channels // groups, 3, 3) / 9, torch.randn(columns)
 
 
+def attention(g, q, k, v):
+    return lower(aten._scaled_dot_product_flash_attention_for_cpu.default)(g, q, k, v)[0]
+
+
 # name: (program, the same in eager, tensors)
 PROGRAMS = {
     "a row": (linear, eager_linear, linear_tensors(1, 70, 45)),
@@ -50,6 +54,8 @@ PROGRAMS = {
     "columns contiguous": (lambda g, a, b: lower(aten.bmm.default)(g, a, b), torch.bmm, (torch.randn(3, 9, 40), torch.randn(3, 40, 37))),
     "a convolution that Winograd's algorithm takes": (*conv(), conv_tensors(2, 37, 45, 9)),
     "a strided, grouped convolution": (*conv(2, 2), conv_tensors(2, 6, 38, 9, 2)),
+    "attention": (attention, torch.nn.functional.scaled_dot_product_attention, tuple(torch.randn(2, 3, 70, 20) for _ in range(3))),
+    "attention of few queries": (attention, torch.nn.functional.scaled_dot_product_attention, tuple(torch.randn(2, 3, n, 32) for n in (2, 300, 300))),
 }  # fmt: skip
 
 
