@@ -109,7 +109,7 @@ def _max_pool_backward(g: Graph, grad: Value, x: Value, window: Window, indices:
         taken, winner = (_read(g, v, inside, start, sizes) for v in (grad, indices))
         return taken.where(winner.equals(position), 0)
 
-    return g.cast(gather_back(g, grad.dtype, lead, window, contribution), x.dtype)
+    return g.cast(gather_back(g, grad, lead, window, contribution), x.dtype)
 
 
 def _read(g: Graph, source: Value, inside: Value | None, start, sizes) -> Value:
@@ -208,7 +208,7 @@ def _avg_pool_backward(g: Graph, grad: Value, x: Value, window: Window, include_
     def contribution(origin, sizes, inside, position):
         return _read(g, share, inside, [0] * len(lead) + list(origin), sizes)
 
-    return g.cast(gather_back(g, share.dtype, lead, window, contribution), grad.dtype)
+    return g.cast(gather_back(g, share, lead, window, contribution), grad.dtype)
 
 
 @lowering(aten.avg_pool2d_backward.default)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from ..index_expr import Dim, floordiv
 from ..strides import contiguous_strides
 from ..tensor_ir import Index, Target
-from ..values import Graph, Value
+from ..values import Graph, Value, preferred_strides
 from .pad import padded
 
 __all__ = ["Window", "flat_position", "gather_back", "window_of"]
@@ -115,13 +115,14 @@ def _classes(window: Window):
     return itertools.product(*map(range, window.stride))
 
 
-def gather_back(g: Graph, dtype: str, lead: tuple[Dim, ...], window: Window, contribution: Callable[[list[Dim], tuple[Dim, ...], Value | None, Value], Value]) -> Value:
-    """A tensor of lead + inputs sizes: at every position the sum over the windows it lies in.
+def gather_back(g: Graph, grad: Value, lead: tuple[Dim, ...], window: Window, contribution: Callable[[list[Dim], tuple[Dim, ...], Value | None, Value], Value]) -> Value:
+    """A tensor of lead + inputs sizes, in the dtype and memory order of the realized `grad`: at every position the sum over the windows it lies in.
 
     contribution(origin, sizes, inside, position) gives a window's share over `sizes`: it reads its operands at origin + i over the spatial dims,
     where `inside` holds (None: everywhere); `position` is the row-major position of the receiving elements.
     """
-    buffer = g.buffer(dtype, (*lead, *window.inputs))
+    whole, dtype = (*lead, *window.inputs), grad.dtype
+    buffer = g.buffer(dtype, whole, preferred_strides(grad._with(whole, grad.expr)))
     spatial = buffer.strides[len(lead):]
     for first in _classes(window):
         counts = [floordiv(size - r + s - 1, s) for size, r, s in zip(window.inputs, first, window.stride)]
