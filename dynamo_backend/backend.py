@@ -74,10 +74,13 @@ def _compile(
     rewrite(gm)
 
     def compiler_of(kind: str) -> Callable:
-        def compile_kind(graph_module: torch.fx.GraphModule, _: Sequence) -> Callable:
+        def compile_kind(graph_module: torch.fx.GraphModule, kind_inputs: Sequence) -> Callable:
             from .compile_graph import compile_graph
             from .freeze import find_constants
+            from .saved_layout import follow_saved
 
+            if kind == "backward":
+                follow_saved(graph_module, kind_inputs)
             constants = find_constants(graph_module, example_inputs) if is_frozen and kind == "inference" else {}
             return compile_graph(graph_module, kind, compilation(), constants)
 

@@ -25,6 +25,7 @@ from .options import Options
 from .partition import Partition, Plan, plan
 from .random_ops import DRAWS, seed_draws
 from .runtime.errors import BuildError
+from .saved_layout import keep_channels_last
 from .source import op_name, source_line
 from .verdicts import judge_graph
 
@@ -104,6 +105,8 @@ def compile_graph(gm: fx.GraphModule, kind: str, compilation: Compilation, const
     seconds["partitioning"] = time.perf_counter() - started - seconds["judging"]
     if options.strict and planned.fallbacks:
         raise StrictError(_strict_message(planned.fallbacks))
+    if kind == "forward":
+        keep_channels_last(planned)
     name = f"{_compile_name()}_{kind}"
     compiled, failures = _compile_partitions(planned, name, compilation, kind, constants)
     runner = make_runner(gm, planned, {partition: made.run for partition, made in compiled.items()}, constants)
