@@ -22,7 +22,7 @@ from .size_equations import rewrite, solve
 from .tensor_ir import Buffer, Gather, Load, Op, Target, TensorProgram, leaves, walk
 from .values import Graph, Layout, Unsupported, Value
 
-__all__ = ["Lowered", "Verdict", "dim_of", "judge", "lower_nodes"]
+__all__ = ["Lowered", "Verdict", "dim_of", "fix_sizes", "judge", "lower_nodes"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,6 +162,16 @@ def _call(g: Graph, node: fx.Node, env: Mapping[fx.Node, object]):
     kwargs = {k: _argument(a, env) for k, a in node.kwargs.items()}
     result = entry.function(g, *args, **kwargs)
     return _checked(node, result)
+
+
+def fix_sizes(node: fx.Node) -> None:
+    """Guard the sizes that the lowering of `node` wants as numbers, such as those of a convolution's weight, to be what they are."""
+    entry = registry.find(node.target)
+    if entry is None or entry.fixed is None:
+        return
+    fakes = fx.map_arg((node.args, dict(node.kwargs)), lambda source: source.meta["val"])
+    for size in entry.fixed(*fakes[0], **fakes[1]):
+        int(size)
 
 
 def _without_entry(target) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND as KIND
@@ -31,18 +31,22 @@ class Lowering:
 
     Attributes:
         mutates: index of the tensor argument that the op writes (aten.copy_ and its like), or None.
+        fixed: takes the overload's arguments, fake tensors among them, and returns the sizes that must be numbers; or None.
     """
 
     target: torch._ops.OpOverload
     function: Callable
     mutates: int | None = None
+    fixed: Callable[..., Iterable[int | torch.SymInt]] | None = None
 
 
 _TABLE: dict[torch._ops.OpOverload, Lowering] = {}
 
 
-def lowering(*targets: torch._ops.OpOverload, mutates: int | None = None, replace: bool = False):
+def lowering(*targets: torch._ops.OpOverload, mutates: int | None = None, fixed: Callable[..., Iterable] | None = None, replace: bool = False):
     """Decorator: registers a function as the lowering of each overload in `targets`.
+
+    Sizes that `fixed` returns and that are symbolic (dynamic=True) are guarded to be what they are: another value is another graph.
 
     The function is called as f(graph, *args, **kwargs), returns a Value (or a tuple of them) and raises Unsupported("sentence") for
     arguments that it cannot serve.
@@ -59,7 +63,7 @@ def lowering(*targets: torch._ops.OpOverload, mutates: int | None = None, replac
             if target in _TABLE and not replace:
                 other = _TABLE[target].function
                 raise ValueError(f"{target} has a lowering already: {other.__module__}.{other.__qualname__}; pass replace=True to override it")
-            _TABLE[target] = Lowering(target, function, mutates)
+            _TABLE[target] = Lowering(target, function, mutates, fixed)
         return function
 
     return register

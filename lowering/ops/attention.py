@@ -105,7 +105,11 @@ def _ungrouped(x: Value, heads: Dim) -> Value:
     return x.reshape([x.sizes[0], heads, *x.sizes[3:]])
 
 
-@lowering(aten._scaled_dot_product_flash_attention_for_cpu.default)
+def _head_sizes(query, key, value, *_, **__):
+    return query.shape[1], key.shape[1], query.shape[3], value.shape[3]
+
+
+@lowering(aten._scaled_dot_product_flash_attention_for_cpu.default, fixed=_head_sizes)
 def flash_attention(g: Graph, query: Value, key: Value, value: Value, dropout_p: float = 0.0, is_causal: bool = False, *, attn_mask: Value | None = None, scale: float | None = None):
     if dropout_p:
         raise Unsupported(f"attention with dropout, got dropout_p={dropout_p}")
@@ -113,7 +117,7 @@ def flash_attention(g: Graph, query: Value, key: Value, value: Value, dropout_p:
     return _ungrouped(out, query.sizes[1]), _ungrouped(total, query.sizes[1])
 
 
-@lowering(aten._scaled_dot_product_flash_attention_for_cpu_backward.default)
+@lowering(aten._scaled_dot_product_flash_attention_for_cpu_backward.default, fixed=lambda grad, *operands, **_: _head_sizes(*operands))
 def flash_attention_backward(g: Graph, grad_out: Value, query: Value, key: Value, value: Value, out: Value, logsumexp: Value, dropout_p: float, is_causal: bool, *, attn_mask: Value | None = None, scale: float | None = None):
     if dropout_p:
         raise Unsupported(f"attention with dropout, got dropout_p={dropout_p}")

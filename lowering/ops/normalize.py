@@ -161,7 +161,7 @@ def _per_group(value: Value | None, groups: int) -> Value | None:
     return None if value is None else value.reshape([groups, -1, 1])
 
 
-@lowering(aten.native_group_norm.default)
+@lowering(aten.native_group_norm.default, fixed=lambda x, *_: x.shape[1:2])
 def native_group_norm(g: Graph, x: Value, weight: Value | None, bias: Value | None, batch, channels, pixels, groups: int, eps: float):
     grouped = g.realize(_grouped(_wide(g, x), batch, channels, pixels, groups))
     variance, mean = variance_over(g, grouped, [2, 3], 0.0, True)
@@ -171,7 +171,7 @@ def native_group_norm(g: Graph, x: Value, weight: Value | None, bias: Value | No
     return g.cast(out, x.dtype).reshape(x.sizes), g.cast(mean.squeeze([2, 3]), statistics), g.cast(rstd.squeeze([2, 3]), statistics)
 
 
-@lowering(aten.native_group_norm_backward.default)
+@lowering(aten.native_group_norm_backward.default, fixed=lambda grad, x, *_: x.shape[1:2])
 def native_group_norm_backward(g: Graph, grad: Value, x: Value, mean: Value, rstd: Value, weight: Value | None, batch, channels, pixels, groups: int, output_mask):
     dys = g.realize(_grouped(_wide(g, grad), batch, channels, pixels, groups))
     xs = g.realize(_grouped(_wide(g, x), batch, channels, pixels, groups))

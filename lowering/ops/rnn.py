@@ -81,7 +81,7 @@ def _rows_projected(g: Graph, rows: Value, w_ih: Value, b_ih: Value | None) -> V
     return g.realize(product if b_ih is None else product + b_ih)
 
 
-@lowering(ops.lstm_layer.default)
+@lowering(ops.lstm_layer.default, fixed=lambda x, h0, c0, w_ih, w_hh, *_: (*w_ih.shape, *w_hh.shape))
 @_halves_as_f32
 def lstm_layer(g: Graph, x: Value, h0: Value, c0: Value, w_ih: Value, w_hh: Value, b_ih: Value | None, b_hh: Value | None, reverse: bool, saves: bool):
     _checked(x, [w_ih, w_hh, b_ih, b_hh], [h0, c0])
@@ -94,7 +94,7 @@ def lstm_layer(g: Graph, x: Value, h0: Value, c0: Value, w_ih: Value, w_hh: Valu
     return (y, h_n, c_n, *(kept or [_nothing(g, x)] * 2))
 
 
-@lowering(ops.gru_layer.default)
+@lowering(ops.gru_layer.default, fixed=lambda x, h0, w_ih, w_hh, *_: (*w_ih.shape, *w_hh.shape))
 @_halves_as_f32
 def gru_layer(g: Graph, x: Value, h0: Value, w_ih: Value, w_hh: Value, b_ih: Value | None, b_hh: Value | None, reverse: bool, saves: bool):
     _checked(x, [w_ih, w_hh, b_ih, b_hh], [h0])
@@ -105,7 +105,7 @@ def gru_layer(g: Graph, x: Value, h0: Value, w_ih: Value, w_hh: Value, b_ih: Val
     return (y, h_n, *(kept or [_nothing(g, x)]))
 
 
-@lowering(ops.rnn_layer.default)
+@lowering(ops.rnn_layer.default, fixed=lambda x, h0, w_ih, w_hh, *_: (*w_ih.shape, *w_hh.shape))
 @_halves_as_f32
 def rnn_layer(g: Graph, x: Value, h0: Value, w_ih: Value, w_hh: Value, b_ih: Value | None, b_hh: Value | None, nonlinearity: str, reverse: bool):
     _checked(x, [w_ih, w_hh, b_ih, b_hh], [h0])

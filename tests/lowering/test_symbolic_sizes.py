@@ -44,6 +44,31 @@ def test_program_serves_every_size_natively(program):
     assert graph.fallbacks == {}
 
 
+# Of these some sizes are fixed by a guard: the last sizes of each have others, and are another graph.
+PARTLY_FIXED = {
+    "convolution": (lambda x, w: F.conv2d(x * 2, w, padding=1), [((2, 3, 8, 9), (4, 3, 3, 3)), ((5, 3, 10, 7), (4, 3, 3, 3)), ((5, 3, 10, 7), (6, 3, 5, 5))]),
+    "transposed convolution": (lambda x, w: F.conv_transpose1d(x * 2, w, stride=2), [((2, 3, 8), (3, 4, 3)), ((5, 3, 11), (3, 4, 3)), ((5, 3, 11), (3, 2, 5))]),
+    "group norm": (lambda x, w: F.group_norm(x * 2, 2, w), [((2, 4, 8, 9), (4,)), ((5, 4, 7, 3), (4,)), ((5, 6, 7, 3), (6,))]),
+    "attention": (lambda q, k: F.scaled_dot_product_attention(q * 2, k, k), [((2, 4, 8, 16), (2, 4, 9, 16)), ((3, 4, 7, 16), (3, 4, 11, 16)), ((3, 4, 7, 12), (3, 4, 11, 12))]),
+}
+
+
+@pytest.mark.parametrize("name", PARTLY_FIXED)
+def test_sizes_that_code_is_generated_for_are_guarded_and_the_others_stay_open(name):
+    program, shapes = PARTLY_FIXED[name]
+    graphs = []
+    compiled = compile_with(NativeCompiler(), program, graphs, dynamic=True)
+    for index, sizes in enumerate(shapes):
+        tensors = [torch.randn(size, generator=torch.Generator().manual_seed(0), requires_grad=True) for size in sizes]
+        again = [t.detach().clone().requires_grad_() for t in tensors]
+        got, expected = compiled(*tensors), program(*again)
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+        for found, right in zip(torch.autograd.grad(got.sum(), tensors), torch.autograd.grad(expected.sum(), again), strict=True):
+            torch.testing.assert_close(found, right, rtol=1e-5, atol=1e-4)
+        assert len(graphs) == (2 if index < len(shapes) - 1 else 4)  # forward and backward
+    assert not any(graph.fallbacks for graph in graphs)
+
+
 POOLS = {
     "maximum": lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True),
     "dilated maximum": lambda x: F.max_pool2d(x, 2, 2, 1, 2, ceil_mode=True),
