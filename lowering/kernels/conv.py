@@ -179,22 +179,25 @@ def _write_winograd(w: KernelWriter, statement: Template, image: Image, margins:
     """The convolution by squares; returns the kernels that frame the image and transform the weight."""
     params: ConvParams = statement.params
     out, weight = statement.outputs[0].buffer, statement.operands[1]
-    batch, columns, *pixels = statement.domain
-    after = tuple(square_margins(size, side, before) for size, side, before in zip(pixels, params.image, params.before))
+    batch, columns, height, width = statement.domain
+    after = tuple(square_margins(size, side, before) for size, side, before in zip((height, width), params.image, params.before))
     framed, kernels = channels_last(image, dataclasses.replace(margins, after=(0, *after)), out.dtype, machine.lanes, f"{out.name}_image", statement.origins)
     tiling = _winograd_tiling(statement, machine, choice.way, choice.tile)
-    width = tiling.vectors * machine.lanes
+    panel_width = tiling.vectors * machine.lanes
     # Flipped taps (a gradient's) are packed as they lie in memory, and read backwards.
     steps = {"c": (params.channels, weight.strides[2]), "y": (3, weight.strides[3]), "x": (3, weight.strides[4])}
     start = sum(min(step, 0) * (size - 1) for size, step in steps.values())
     order = sorted(steps, key=lambda axis: -abs(steps[axis][1]))
-    packed = pack(dataclasses.replace(weight, offset=weight.offset + start), machine.lanes, width, (), tuple((steps[axis][0], abs(steps[axis][1])) for axis in order),
+    packed = pack(dataclasses.replace(weight, offset=weight.offset + start), machine.lanes, panel_width, (), tuple((steps[axis][0], abs(steps[axis][1])) for axis in order),
                   (columns, weight.strides[1]), out.dtype, f"{out.name}_panels", statement.origins)
     strides = {axis: stride if steps[axis][1] > 0 else -stride for axis, stride in zip(order, packed.k_strides)}
     first = sum(-stride * (steps[axis][0] - 1) for axis, stride in strides.items() if stride < 0)
-    weights, kernel = transform_weights(packed.panels, first, (strides["y"], strides["x"]), (params.channels, strides["c"]), machine.lanes, width, -(-columns // width), f"{out.name}_weights", statement.origins)
-    place = _placing(w, (batch, 1, *pixels), columns, 2, is_collapsed)
-    winograd(w, framed, weights, tiling, columns, tuple(pixels), place, sink)
+    weights, kernel = transform_weights(packed.panels, first, (strides["y"], strides["x"]), (params.channels, strides["c"]), machine.lanes, panel_width, -(-columns // panel_width), f"{out.name}_weights", statement.origins)
+
+    def place(n: Dim, y: Dim, x: Dim, channel: Dim) -> list[Dim]:
+        return [w.let((n * height + y) * width + x), channel] if is_collapsed else [n, channel, y, x]
+
+    winograd(w, framed, weights, tiling, columns, (height, width), place, sink)
     return [*kernels, packed.kernel, kernel]
 
 

@@ -27,6 +27,10 @@ __all__ = ["conv_weight_grad", "depthwise_weight_grad"]
 
 # Steps of k between two visits of a tile: the image's pixels lie apart, so that a long panel would not stay near.
 K_BLOCK = 512
+# How much better the lanes must be filled along the output's channels; estimate: rows of taps are read with fewer addresses.
+LEAST_GAIN_ALONG_OUTPUTS = 1.25
+# Rows are few there and k is long: so many jobs share them.
+ROW_SHARES = 4
 
 
 def _framed(statement: Template, machine: Machine) -> tuple[Image, list[BoundKernel]]:
@@ -53,12 +57,47 @@ def conv_weight_grad(statement: Template, epilogue: tuple[Map, ...], stored: fro
     rank = len(params.kernel)
     image, kernels = _framed(statement, machine)
     w = KernelWriter(machine.lanes)
+    if _fills_lanes_better_along_outputs(statement, machine.lanes):
+        sink = Sink(w, statement, epilogue, stored)
+        _write_along_outputs(w, statement, image, sink, machine)
+        return [*kernels, _finish(w, statement, epilogue, sink, "conv_weight_grad")]
     joined = None
     if params.groups == 1 and params.dilation[-1] == 1 and image.strides[2] == params.channels:
         joined = collapse(statement, epilogue, (1 + rank, 2 + rank))
     sink = Sink(w, *(joined or (statement, epilogue)), stored)
     kernels += _write(w, statement, image, sink, machine, joined is not None)
     return [*kernels, _finish(w, statement, epilogue, sink, "conv_weight_grad")]
+
+
+def _fills_lanes_better_along_outputs(statement: Template, lanes: int) -> bool:
+    """Whether the output's channels, side by side in its gradient, fill vectors markedly better than a row of taps does: images of few channels."""
+    _, n_outputs, *taps, channels = statement.domain
+
+    def filled(n: int) -> float:
+        return n / (-(-n // lanes) * lanes)
+
+    return statement.operands[0].strides[1] == 1 and filled(n_outputs) > LEAST_GAIN_ALONG_OUTPUTS * filled(taps[-1] * channels)
+
+
+def _write_along_outputs(w: KernelWriter, statement: Template, image: Image, sink: Sink, machine: Machine) -> None:
+    """The contraction with taps and channels of the image as rows, and the output's channels along the lanes."""
+    params, grad, out = statement.params, statement.operands[0], statement.outputs[0].buffer
+    groups, columns, *taps, channels = statement.domain
+    outer = 3 - len(taps)
+    tap_steps = [d * s for d, s in zip(three(params.dilation, 1), image.strides)][outer:]
+    rows = merged_axes([*(Axis(size, step) for size, step in zip(taps, tap_steps)), Axis(channels, 1)])
+    pixel_steps = [s * step for s, step in zip(params.stride, image.strides[outer:])]
+    k = [Axis(params.batch, image.batch_stride, grad.strides[0]), *(Axis(*a) for a in zip(params.pixels, pixel_steps, grad.strides[2:]))]
+    n_rows, depth = product(taps) * channels, params.batch * product(params.pixels)
+    tile = choose_tile(machine, REGISTER_TYPE[out.dtype], -(-n_rows // ROW_SHARES), columns, depth, groups)
+    tile = dataclasses.replace(tile, k_block=min(tile.k_block, K_BLOCK))
+    panels = Panels(grad.buffer, grad.offset, tile.vectors * machine.lanes, False)
+
+    def place(batch: list[Dim], row: Dim, column: Dim) -> list[Dim]:
+        return [batch[0], column, *decompose(w, w.let(row), (*taps, channels))]
+
+    batch = (Axis(groups, channels, columns),)
+    contract(w, Contraction(image.buffer, image.offset, panels, batch, rows, merged_axes(k), columns, out.dtype, place, 1), tile, sink)
 
 
 def _write(w: KernelWriter, statement: Template, image: Image, sink: Sink, machine: Machine, is_joined: bool) -> list[BoundKernel]:

@@ -120,7 +120,7 @@ def transform_weights(panels: Panels, first: Dim, taps: tuple[Dim, Dim], channel
 
 
 def winograd(w: KernelWriter, image: Image, weights: Buffer, tiling: WinogradTiling, columns: int, pixels: tuple[int, int], place, sink: Sink) -> None:
-    """Writes the kernel's body; `place` maps (groups, output pixel, column) to coordinates."""
+    """Writes the kernel's body; `place` maps (image, row, column, channel) of an output pixel to coordinates."""
     _WinogradKernel(w, image, weights, tiling, columns, pixels, place, sink).write()
 
 
@@ -236,6 +236,5 @@ class _WinogradKernel:
         results = _twice(values, along)
         for i in range(2):
             for j in range(2):
-                row = w.let((n * height + y * 2 + i) * width + x * 2 + j)
                 with under(w, y * 2 + i, "<", height if i and height % 2 else y * 2 + i + 1), under(w, x * 2 + j, "<", width if j and width % 2 else x * 2 + j + 1):
-                    self.sink.put(self.place([0], row, column), 1, results[i][j], mask)
+                    self.sink.put(self.place(n, y * 2 + i, x * 2 + j, column), 1, results[i][j], mask)

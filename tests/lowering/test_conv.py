@@ -187,6 +187,17 @@ def test_residual_and_activation_join_the_convolution():
     check(run(x, w, b, residual)[0], (aten.convolution(x.double(), w.double(), b.double(), *arguments) + residual.double()).relu())
 
 
+# Few channels meet many: the lanes of a weight's gradient run along the output's channels, which lie side by side.
+STEMS = [
+    case((2, 3, 9, 10), (32, 3, 3, 3), padding=1, last=True),
+    case((2, 3, 15, 13), (24, 3, 7, 7), stride=2, padding=3, last=True),
+    case((1, 1, 30), (17, 1, 5), dilation=2, last=True),
+    case((2, 4, 9, 9), (32, 2, 3, 3), groups=2, last=True),
+    case((1, 2, 5, 6, 7), (40, 2, 2, 3, 1), last=True, dtype=torch.float64),
+    case((2, 3, 6, 5), (3, 32, 2, 2), stride=2, transposed=True, last=True),
+]
+
+
 def backward_arguments(tensors, arguments):
     """(grad, tensors, arguments of aten.convolution_backward) of a case."""
     x, w, *b = tensors
@@ -195,7 +206,7 @@ def backward_arguments(tensors, arguments):
 
 
 @pytest.mark.parametrize("machine", ["lanes8", "lanes16"])
-@pytest.mark.parametrize("cases", [PLAIN[::2], ONE_AND_THREE_DIMS[::3], GROUPED[::2], TRANSPOSED[::2], SQUARES[:1]], ids=["plain", "dims", "grouped", "transposed", "squares"])
+@pytest.mark.parametrize("cases", [PLAIN[::2], ONE_AND_THREE_DIMS[::3], GROUPED[::2], TRANSPOSED[::2], SQUARES[:1], STEMS], ids=["plain", "dims", "grouped", "transposed", "squares", "stems"])
 def test_gradients_agree(cases, machine):
     backward = [backward_arguments(*c) for c in cases]
 
