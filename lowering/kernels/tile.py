@@ -21,6 +21,10 @@ LEAST_JOBS = 8
 # Shapes whose modelled cost is at most this many times the least: the model may be wrong about them, and a search tries the first few.
 UNSURE = 1.4
 MOST_TILES = 5
+# Registers that a tile leaves free, out of 32, and what it costs not to (measured on AVX-512, GEMM of 126 x 768 x 3072: clang loads
+# ahead and spills accumulators then). With 16 registers the compilers fold loads into multiplies and need none.
+SPARE_OF_32 = 2
+SPILLING = 1.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,10 +123,12 @@ def _step_cycles(machine: Machine, regs: int, rows: int, vectors: int, k: int) -
     Measured on AVX2 (GEMM of 128 x 384 x 1536): the latency needs one cycle of slack, four fifths of the load slots can be used,
     and a panel of B that does not fit the first level comes from the second at half a register a cycle.
     """
-    multiplies = rows * vectors * regs
+    multiplies = rows * vectors * regs / machine.fma_pipes
+    if machine.n_vregs - _registers(regs, rows, vectors) < (SPARE_OF_32 if machine.n_vregs >= 32 else 0):
+        multiplies *= SPILLING
     loads = (rows + vectors * regs) / (0.8 * max(machine.load_pipes, 2))
     stream = 2 * vectors * regs if vectors * regs * machine.vlen_bytes * k > machine.l1_bytes // 2 else 0
-    return max(multiplies / machine.fma_pipes, machine.fma_latency + 1, loads, stream)
+    return max(multiplies, machine.fma_latency + 1, loads, stream)
 
 
 def _rows_cost(machine: Machine, regs: int, shape: tuple[int, int], m: int, k: int) -> float:
