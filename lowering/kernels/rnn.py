@@ -8,6 +8,7 @@ and its sums are over W_hh where the layer's are over the transpose.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator
 
 from ...csrc.machine import Machine
 from ..emit_c import PARALLEL_WORK
@@ -18,7 +19,7 @@ from . import template
 from .pack import pack
 from .rnn_backward_cells import ElmanGradient, GradientCell, GruGradient, LstmGradient
 from .rnn_cells import ElmanCell, GruCell, LayerCell, LstmCell
-from .rnn_steps import Cell, Shape, Steps, UnitWeights, choose_step_tile
+from .rnn_steps import Cell, Shape, Steps, StepTile, UnitWeights, step_tiles
 
 __all__ = ["LayerParams"]
 
@@ -38,50 +39,65 @@ class LayerParams:
     nonlinearity: str = "tanh"
 
 
-@template("lstm")
-def lstm(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine) -> list[BoundKernel]:
+def _layer_shape(statement: Template, cell: type[LayerCell]) -> Shape:
+    steps, batch, units = statement.domain
+    return Shape(steps, batch, units, units, cell.n_sums, statement.outputs[0].buffer.dtype)
+
+
+def _gradient_shape(statement: Template, cell: type[GradientCell]) -> Shape:
+    steps, batch, depth = statement.domain
+    return Shape(steps, batch, depth // cell.n_gates, depth, 1, statement.outputs[0].buffer.dtype)
+
+
+def _tiles_of(shape_of: Callable[..., Shape], cell: type) -> Callable[[Template, Machine], Iterator[StepTile]]:
+    """What proposes the tiles of a recurrence with this cell."""
+    return lambda statement, machine: step_tiles(machine, shape_of(statement, cell))
+
+
+@template("lstm", _tiles_of(_layer_shape, LstmCell))
+def lstm(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine, choice: StepTile | None = None) -> list[BoundKernel]:
     """Operands: projected input, h0, W_hh, c0[, b_hh]. Outputs: y, h_n, state, c_n, gates, cells (the last two for the gradient)."""
-    layer = _Layer(statement, epilogue, stored, machine, LstmCell)
+    layer = _Layer(statement, epilogue, stored, machine, LstmCell, choice)
     layer.cell.c0, layer.cell.cell = statement.operands[3], statement.outputs[3]
     layer.cell.gates, layer.cell.cells = (layer.wanted(index) for index in (4, 5))
     return layer.kernels("lstm", 5)
 
 
-@template("gru")
-def gru(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine) -> list[BoundKernel]:
+@template("gru", _tiles_of(_layer_shape, GruCell))
+def gru(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine, choice: StepTile | None = None) -> list[BoundKernel]:
     """Operands: projected input, h0, W_hh[, b_hh]. Outputs: y, h_n, state, gates (for the gradient)."""
-    layer = _Layer(statement, epilogue, stored, machine, GruCell)
+    layer = _Layer(statement, epilogue, stored, machine, GruCell, choice)
     layer.cell.gates = layer.wanted(3)
     return layer.kernels("gru", 3)
 
 
-@template("rnn")
-def rnn(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine) -> list[BoundKernel]:
+@template("rnn", _tiles_of(_layer_shape, ElmanCell))
+def rnn(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine, choice: StepTile | None = None) -> list[BoundKernel]:
     """Operands: projected input, h0, W_hh[, b_hh]. Outputs: y, h_n, state."""
-    layer = _Layer(statement, epilogue, stored, machine, ElmanCell)
+    layer = _Layer(statement, epilogue, stored, machine, ElmanCell, choice)
     layer.cell.nonlinearity = statement.params.nonlinearity
     return layer.kernels("rnn", 1)
 
 
-@template("lstm_backward")
-def lstm_backward(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine) -> list[BoundKernel]:
+@template("lstm_backward", _tiles_of(_gradient_shape, LstmGradient))
+def lstm_backward(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine, choice: StepTile | None = None) -> list[BoundKernel]:
     """Operands: grad_y, grad_h_n, W_hh, grad_c_n, gates, cells, c0. Outputs: grad_gates, state, grad_c0."""
-    gradient = _Gradient(statement, epilogue, stored, machine, LstmGradient)
+    gradient = _Gradient(statement, epilogue, stored, machine, LstmGradient, choice)
     return gradient.kernels("lstm_backward", 1)
 
 
-@template("gru_backward")
-def gru_backward(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine) -> list[BoundKernel]:
+@template("gru_backward", _tiles_of(_gradient_shape, GruGradient))
+def gru_backward(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine, choice: StepTile | None = None) -> list[BoundKernel]:
     """Operands: grad_y, grad_h_n, W_hh, gates, y, h0. Outputs: grad_hidden_gates, state, grad_h0 without its product with W_hh, grad_input_gates."""
-    gradient = _Gradient(statement, epilogue, stored, machine, GruGradient)
+    gradient = _Gradient(statement, epilogue, stored, machine, GruGradient, choice)
     gradient.cell.input_gates = gradient.wanted(3)
     return gradient.kernels("gru_backward", 0)
 
 
-@template("rnn_backward")
-def rnn_backward(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine) -> list[BoundKernel]:
+@template("rnn_backward", _tiles_of(_gradient_shape, ElmanGradient))
+def rnn_backward(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine, choice: StepTile | None = None) -> list[BoundKernel]:
     """Operands: grad_y, grad_h_n, W_hh, y. Outputs: grad_gates, state."""
-    gradient = _Gradient(statement, epilogue, stored, machine, ElmanGradient)
+    gradient = _Gradient(statement, epilogue, stored, machine, ElmanGradient, choice)
     gradient.cell.nonlinearity = statement.params.nonlinearity
     return gradient.kernels("rnn_backward", 0)
 
@@ -89,11 +105,11 @@ def rnn_backward(statement: Template, epilogue: tuple[Map, ...], stored: frozens
 class _Recurrence:
     """A kernel over all steps, under construction: operand 2 is W_hh."""
 
-    def __init__(self, statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine, shape: Shape):
+    def __init__(self, statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine, shape: Shape, choice: StepTile | None):
         self.statement, self.epilogue, self.stored, self.shape = statement, epilogue, stored, shape
         self.w = KernelWriter(machine.lanes)
         self.sink = Sink(self.w, statement, epilogue, stored)
-        self.tile = choose_step_tile(machine, shape)
+        self.tile = choice or next(step_tiles(machine, shape))
         self.w_hh = statement.operands[2]
         self.cell: Cell
 
@@ -131,10 +147,9 @@ class _Recurrence:
 class _Layer(_Recurrence):
     """Operands 0 and 1 are the projected input and h0, outputs 0..2 are y, h_n and the state."""
 
-    def __init__(self, statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine, cell: type[LayerCell]):
-        steps, batch, units = statement.domain
-        shape = Shape(steps, batch, units, units, cell.n_sums, statement.outputs[0].buffer.dtype)
-        super().__init__(statement, epilogue, stored, machine, shape)
+    def __init__(self, statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine, cell: type[LayerCell], choice: StepTile | None):
+        shape = _layer_shape(statement, cell)
+        super().__init__(statement, epilogue, stored, machine, shape, choice)
         bias = statement.operands[-1] if statement.params.has_bias else None
         projected, h0 = statement.operands[:2]
         state = statement.outputs[2].buffer
@@ -149,10 +164,9 @@ class _Layer(_Recurrence):
 class _Gradient(_Recurrence):
     """Operands 0 and 1 are grad_y and grad_h_n, outputs 0 and 1 are the gates' gradients and the state."""
 
-    def __init__(self, statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine, cell: type[GradientCell]):
-        steps, batch, depth = statement.domain
-        shape = Shape(steps, batch, depth // cell.n_gates, depth, 1, statement.outputs[0].buffer.dtype)
-        super().__init__(statement, epilogue, stored, machine, shape)
+    def __init__(self, statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine, cell: type[GradientCell], choice: StepTile | None):
+        shape = _gradient_shape(statement, cell)
+        super().__init__(statement, epilogue, stored, machine, shape, choice)
         self.cell = cell(self.w, shape, statement, self.sink)
 
     @property

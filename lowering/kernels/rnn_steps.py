@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterator
 from typing import Protocol
 
 from ...csrc.abi import DTYPE_BYTES
@@ -19,9 +20,9 @@ from ..kernel_writer import KernelWriter
 from ..tensor_ir import Buffer
 from ..vector_ir import Barrier, MEMORY_TYPE, REGISTER_TYPE, V
 from .contract import multiply_add, zero
-from .tile import registers_per_value
+from .tile import MOST_TILES, registers_per_value
 
-__all__ = ["Cell", "Shape", "Steps", "StepTile", "UnitWeights", "choose_step_tile"]
+__all__ = ["Cell", "Shape", "Steps", "StepTile", "UnitWeights", "step_tiles"]
 
 # Rows whose sums a panel leaves in private scratch before the pointwise work.
 MOST_BLOCK_ROWS = 48
@@ -59,6 +60,9 @@ class StepTile:
     contexts: int
     shares_rows: bool
 
+    def __str__(self):
+        return f"tile {self.rows} x {self.vectors}, {self.contexts} shares of {'rows' if self.shares_rows else 'units'}"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class UnitWeights:
@@ -82,18 +86,24 @@ class Cell(Protocol):
         """Write the state after `step` at offset `half` of the state, and the step's results."""
 
 
-def choose_step_tile(machine: Machine, shape: Shape) -> StepTile:
-    """The tile with the fewest cycles per step, loads counted; rows are shared where every context gets two tiles' worth of them."""
+def step_tiles(machine: Machine, shape: Shape) -> Iterator[StepTile]:
+    """The tile with the fewest modelled cycles per step, loads counted, where rows are shared if every context gets two tiles' worth of them; then others."""
     regs = registers_per_value(REGISTER_TYPE[shape.dtype])
     contexts = machine.n_contexts or os.cpu_count() or 1
     n_vectors = -(-shape.units // machine.lanes)
-    rows, vectors = min(_register_tiles(machine, shape.n_sums, regs, n_vectors), key=lambda tile: _cost(machine, shape, regs, tile, contexts))
+    ordered = sorted(_register_tiles(machine, shape.n_sums, regs, n_vectors), key=lambda tile: _cost(machine, shape, regs, tile, contexts))
+    shares_rows = isinstance(shape.batch, int) and shape.batch >= 2 * ordered[0][0] * contexts
+    yield from (_step_tile(shape, rows, vectors, contexts, shares_rows) for rows, vectors in ordered[:MOST_TILES])
+    if isinstance(shape.batch, int) and shape.batch > 1:
+        yield _step_tile(shape, *ordered[0], contexts, not shares_rows)
+    yield _step_tile(shape, *ordered[0], 1, False)
+
+
+def _step_tile(shape: Shape, rows: int, vectors: int, contexts: int, shares_rows: bool) -> StepTile:
     if not isinstance(shape.batch, int):
         return StepTile(rows, vectors, MOST_BLOCK_ROWS // rows * rows, contexts, False)
-    shares_rows = shape.batch >= 2 * rows * contexts
     share = -(-shape.batch // contexts) if shares_rows else max(shape.batch, 1)
-    blocks = -(-share // MOST_BLOCK_ROWS)
-    return StepTile(rows, vectors, -(-share // blocks), contexts, shares_rows)
+    return StepTile(rows, vectors, -(-share // -(-share // MOST_BLOCK_ROWS)), contexts, shares_rows)
 
 
 def _register_tiles(machine: Machine, n_sums: int, regs: int, n_vectors: int) -> list[tuple[int, int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -50,9 +52,13 @@ def options(objects):
     return {"max_autotune": True, "cache_dir": objects}
 
 
-def compiled(fn, compiler, options, dynamic=None):
+def compiled(fn, compiler, options, dynamic=None, observe=lambda graph: None):
+    def backend(gm, inputs):
+        return compile_module(gm, inputs, Compilation(Options.parse(options), compiler, observe))
+
+    backend._torchdynamo_orig_backend = accel.backend  # recurrent layers stay whole for accel
     torch._dynamo.reset()
-    return torch.compile(fn, backend=lambda gm, inputs: compile_module(gm, inputs, Compilation(Options.parse(options), compiler)), dynamic=dynamic)
+    return torch.compile(fn, backend=backend, dynamic=dynamic)
 
 
 @pytest.mark.parametrize("freeze", [False, True])
@@ -148,3 +154,21 @@ def test_modes_ask_for_it(mode):
 def test_a_bad_value_is_an_option_error():
     with pytest.raises(OptionError, match="max_autotune"):
         accel.explain(torch.relu, max_autotune="yes")
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+@pytest.mark.parametrize("fastest", [1, -1])
+def test_recurrent_layers_are_tuned_in_both_directions_of_training(kind, fastest, options):
+    torch.manual_seed(0)
+    layer, compiler = getattr(torch.nn, kind)(5, 20, batch_first=True), Tuning(fastest)
+    twin, x = copy.deepcopy(layer), torch.randn(9, 4, 5)
+    kinds = set()
+
+    def observe(graph):
+        kinds.update(kernel.kind for made in graph.compiled.values() for kernel in made.tuned if kernel.gain)
+
+    for call in (compiled(layer, compiler, options, observe=observe), twin):
+        call(x)[0].square().sum().backward()
+    for parameter, expected in zip(layer.parameters(), twin.parameters()):
+        torch.testing.assert_close(parameter.grad, expected.grad, rtol=1e-4, atol=1e-5)
+    assert {kind.lower(), f"{kind.lower()}_backward"} <= kinds
