@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from .errors import StrictError
 from .options import Options
 
 if TYPE_CHECKING:
@@ -23,11 +24,13 @@ logger = logging.getLogger("accel")
 def backend(gm: torch.fx.GraphModule, example_inputs: Sequence, *, mode: str | None = None, options: Mapping[str, object] | None = None) -> Callable:
     """What `torch.compile(..., backend="accel")` calls for every graph that Dynamo captures.
 
+    A graph that AOTAutograd cannot trace, such as one that writes to a tensor with elements in one place, runs in eager, with one warning.
+
     Args: mode, options: as given to torch.compile; see Options.
 
     Raises:
         OptionError: an unknown mode or option, or a bad value.
-        StrictError: options={"strict": True} and a node would run in eager.
+        StrictError: options={"strict": True} and a node, or a whole graph, would run in eager.
     """
     parsed = Options.parse(options, mode)
 
@@ -37,12 +40,26 @@ def backend(gm: torch.fx.GraphModule, example_inputs: Sequence, *, mode: str | N
 
         return Compilation(parsed, NativeCompiler())
 
-    return _compile(gm, example_inputs, parsed, functools.cache(make), _cache(parsed))
+    try:
+        return _compile(gm, example_inputs, parsed, functools.cache(make), _cache(parsed))
+    except _NotTraced as failure:
+        reason = f"AOTAutograd cannot trace the graph: {failure.__cause__}"
+        if parsed.strict:
+            raise StrictError(f"strict: {reason}") from failure.__cause__
+        logger.warning("a graph runs in eager: %s", reason)
+        return gm.forward
 
 
 def compile_module(gm: torch.fx.GraphModule, example_inputs: Sequence, compilation: Compilation) -> Callable:
-    """`backend` with its options checked and its compiler chosen; always compiles, whatever is kept on disk."""
-    return _compile(gm, example_inputs, compilation.options, lambda: compilation, None)
+    """`backend` with its options checked and its compiler chosen; always compiles, whatever is kept on disk, and raises what AOTAutograd raises."""
+    try:
+        return _compile(gm, example_inputs, compilation.options, lambda: compilation, None)
+    except _NotTraced as failure:
+        raise failure.__cause__ from None
+
+
+class _NotTraced(Exception):
+    """AOTAutograd failed, and none of our compilers; the cause is its exception."""
 
 
 def _cache(options: Options) -> AotCache | None:
@@ -58,9 +75,14 @@ def _cache(options: Options) -> AotCache | None:
 def _compile(
     gm: torch.fx.GraphModule, example_inputs: Sequence, options: Options, compilation: Callable[[], Compilation], cache: AotCache | None
 ) -> Callable:
-    """Through AOTAutograd. `compilation` is not called where `cache` has the graph: it brings networkx and the lowering."""
+    """Through AOTAutograd. `compilation` is not called where `cache` has the graph: it brings networkx and the lowering.
+
+    Raises:
+        _NotTraced: AOTAutograd takes no such graph.
+    """
     import torch
     from torch._dynamo.backends.common import aot_autograd
+    from torch._dynamo.exc import TorchDynamoException
     from torch._functorch.partitioners import min_cut_rematerialization_partition
 
     from .rnn import rewrite
@@ -73,6 +95,8 @@ def _compile(
         guard_constants(gm)
     rewrite(gm)
 
+    ours: list[Exception] = []
+
     def compiler_of(kind: str) -> Callable:
         def compile_kind(graph_module: torch.fx.GraphModule, kind_inputs: Sequence) -> Callable:
             from .compile_graph import compile_graph
@@ -82,7 +106,11 @@ def _compile(
             if kind == "backward":
                 follow_saved(graph_module, kind_inputs)
             constants = find_constants(graph_module, example_inputs) if is_frozen and kind == "inference" else {}
-            return compile_graph(graph_module, kind, compilation(), constants)
+            try:
+                return compile_graph(graph_module, kind, compilation(), constants)
+            except Exception as error:
+                ours.append(error)
+                raise
 
         return compile_kind
 
@@ -99,7 +127,14 @@ def _compile(
         keep_inference_input_mutations=True,
         **(cache.arguments(compiler_of("forward")) if cache is not None else {"fw_compiler": compiler_of("forward")}),
     )
-    return compile_aot(gm, example_inputs)
+    try:
+        return compile_aot(gm, example_inputs)
+    except TorchDynamoException:  # Dynamo steers by them
+        raise
+    except Exception as error:
+        if error in ours:
+            raise
+        raise _NotTraced from error
 
 
 class _Table(Mapping):

@@ -229,6 +229,27 @@ def test_partition_that_fails_to_compile_raises_when_strict():
         compiled(torch.ones(3))
 
 
+def write_to_shared_elements(x):
+    x[..., -1] += x[..., 0]
+    return x
+
+
+def test_graph_that_aotautograd_cannot_trace_runs_in_eager_with_one_warning(caplog):
+    x = torch.arange(12.0).reshape(4, 3, 1)
+    expected = write_to_shared_elements(x.clone().expand(4, 3, 7))
+    with caplog.at_level(logging.WARNING, "accel"):
+        compiled = torch.compile(write_to_shared_elements, backend="accel")
+        assert torch.equal(compiled(x.clone().expand(4, 3, 7)), expected)
+    (record,) = [record for record in caplog.records if record.name == "accel"]
+    assert "more than one element of the written-to tensor" in record.getMessage()
+
+
+def test_graph_that_aotautograd_cannot_trace_raises_when_strict():
+    compiled = torch.compile(write_to_shared_elements, backend="accel", options={"strict": True})
+    with pytest.raises(Exception, match="StrictError[\\s\\S]*AOTAutograd cannot trace"):
+        compiled(torch.zeros(4, 3, 1).expand(4, 3, 7))
+
+
 def test_strict_names_node_op_reason_and_line():
     compiled = compile_with(EagerCompiler(refused=("mul",)), lambda x: (x + 1) * 2, options={"strict": True})
     message = r"StrictError[\s\S]*1 node would[\s\S]*mul \(aten\.mul\.Tensor\) at .*test_backend\.py:\d+: no lowering for mul"
