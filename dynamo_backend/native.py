@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import fx
 
-from .csrc.machine import host_machine
 from .lowering import LoweredPartition, ScheduledPartition, Verdict, judge, registry, schedule_partition, write_partition
 from .nodes import hint
 from .options import Options
@@ -90,7 +89,7 @@ class NativeCompiler:
             allows_winograd=options.winograd,
         )  # fmt: skip
         tuned = ()
-        if options.max_autotune and options.machine == host_machine():
+        if options.max_autotune:
             scheduled, tuned = self._tune(partition, scheduled, options)
         lowered = write_partition(scheduled)
         bound = {index: constants[node] for index, node in enumerate(partition.inputs) if node in constants}

@@ -45,7 +45,7 @@ def _graph_lines(graph: GraphReport, number: int | None) -> list[str]:
     if graph.partitions:
         lines += aligned([COLUMNS, *map(_partition_row, graph.partitions)])
     if any(partition.tuned for partition in graph.partitions):
-        lines.append("tuned: schedules that were timed on this machine")
+        lines.append("tuned: kernels of which several schedules were tried")
         lines += aligned([_tuned_row(tuned) for partition in graph.partitions for tuned in partition.tuned], left=(0, 1, 2))
     if graph.seconds:
         lines.append(f"  seconds: {', '.join(f'{stage} {taken:.2f}' for stage, taken in graph.seconds.items())}")

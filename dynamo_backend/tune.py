@@ -1,7 +1,8 @@
 """mode="max-autotune": kernels whose best schedule the analytic model does not know are built in several ways and timed on this machine.
 
 lowering proposes the ways (lowering/choices.py), runtime builds and times them (runtime/trial.py), the results stay in the disk
-cache. A kernel keeps the model's choice unless another one is faster beyond doubt, so that what is tuned is never slower.
+cache. A kernel keeps the model's choice unless another one is faster beyond doubt, so that what is tuned is never slower. For a
+modelled machine, cycles are counted instead of time.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from .lowering import ScheduledPartition, write_partition
+from .csrc.machine import host_machine
+from .lowering import LoweredPartition, ScheduledPartition, write_partition
 from .lowering.choices import OpenChoice, alone, open_choices, with_choices
+from .lowering.cost import partition_cost
 from .lowering.fuse import Group
 from .options import Options
 from .runtime.build import build, build_key, compilers_at_rest
 from .runtime.cache import Cache, digest_of
 from .runtime.errors import BuildError
+from .runtime.profile import PartitionRun, measure_run
 from .runtime.trial import Measure, Trial, fastest, made_up_calls, time_in_turn
 
 __all__ = ["TunedKernel", "tune"]
@@ -82,7 +86,8 @@ class _Search:
     """The questions of one partition, and how they are answered."""
 
     def __init__(self, scheduled: ScheduledPartition, sizes: Mapping[str, int], options: Options, measure: Measure):
-        self.scheduled, self.sizes, self.measure = scheduled, sizes, measure
+        self.scheduled, self.sizes, self.measure, self.machine = scheduled, sizes, measure, options.machine
+        self.is_modelled = self.machine != host_machine()
         self.cache_dir, self.cache = options.cache_dir, Cache(options.cache_dir)
         self.threads = options.threads or torch.get_num_threads()
 
@@ -102,25 +107,38 @@ class _Search:
         return [(question, answers[key]) for key, question in questions.items()]
 
     def _key(self, question: OpenChoice) -> str:
-        """What an answer depends on: the kernel as the model writes it, compiler and CPU, what else there was, threads and sizes."""
+        """What an answer depends on: the kernel as the model writes it, compiler and CPU, what else there was, threads, machine and sizes."""
         source = write_partition(alone(self.scheduled, question.group, question.choices[0])).source
-        return digest_of("tuned", VERSION, build_key(source, cache_dir=self.cache_dir), *map(repr, question.choices), str(self.threads), repr(sorted(self.sizes.items())))
+        return digest_of("tuned", VERSION, build_key(source, cache_dir=self.cache_dir), *map(repr, question.choices), str(self.threads), repr(self.machine), repr(sorted(self.sizes.items())))
 
     def _read(self, key: str) -> _Answer | None:
         content = self.cache.read(key, SUFFIX)
         return _Answer(**json.loads(content)) if content is not None else None
 
-    def _build(self, group: Group, choice: object) -> Trial:
+    def _build(self, group: Group, choice: object) -> tuple[LoweredPartition, Trial]:
         scheduled = alone(self.scheduled, group, choice)
-        source = write_partition(scheduled).source
+        lowered = write_partition(scheduled)
         constants = tuple(i for i, buffer in enumerate(scheduled.lowered.program.inputs) if buffer.kind == "const")
-        return Trial(source, build(source, cache_dir=self.cache_dir), constants)
+        return lowered, Trial(lowered.source, build(lowered.source, cache_dir=self.cache_dir, profile=self.is_modelled), constants)
 
-    def _ask(self, question: OpenChoice, trials: Sequence[Trial]) -> _Answer:
+    def _ask(self, question: OpenChoice, built: Sequence[tuple[LoweredPartition, Trial]]) -> _Answer:
         try:
-            calls = made_up_calls(trials, self.sizes, self.threads)
+            calls = made_up_calls([trial for _, trial in built], self.sizes, self.threads)
+            if self.is_modelled:
+                return _fewest([self._cycles(lowered, call()[1]) for (lowered, _), call in zip(built, calls)])
             with compilers_at_rest():
                 return _Answer(*fastest(calls, self.measure))
         except (IndexError, RuntimeError) as error:  # made-up operands may be none that it takes
             logger.info("%s (%s) is not tuned: %s", question.group.kind, ", ".join(question.group.origins), error)
             return _Answer(0, 0.0)
+
+    def _cycles(self, lowered: LoweredPartition, counters: Sequence[int]) -> int:
+        """What a call cost that left these counters."""
+        cost = partition_cost(lowered.distinct, lowered.calls, self.machine, lowered.output_buffers)
+        _, spans = measure_run(PartitionRun(lowered.source.name, cost, tuple(counters), self.sizes), self.machine)
+        return sum(span.cycles for span in spans)
+
+
+def _fewest(cycles: Sequence[int]) -> _Answer:
+    chosen = min(range(len(cycles)), key=cycles.__getitem__)
+    return _Answer(chosen, 1 - cycles[chosen] / max(cycles[0], 1))

@@ -44,7 +44,7 @@ class Trial:
 
 def made_up_calls(trials: Sequence[Trial], sizes: Mapping[str, int], threads: int) -> list[Callable[[], object]]:
     """What calls each of `trials`, which take the same inputs, on made-up ones: floats between 0 and 1, bools, and zeros for integers (an index
-    that is always in range).
+    that is always in range). Calls of profiling builds return their counters, too; see Executor.run_counted.
 
     Args: sizes: symbol -> its value.
     """
@@ -56,7 +56,8 @@ def made_up_calls(trials: Sequence[Trial], sizes: Mapping[str, int], threads: in
 def _call(trial: Trial, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int], threads: int) -> Callable[[], object]:
     executor = Executor(trial.built, trial.source, threads, constants={i: tensors[i] for i in trial.constants})
     arguments = [tensor for i, tensor in enumerate(tensors) if i not in trial.constants] + [sizes[name] for name in trial.source.symbols]
-    return lambda: executor.run(list(arguments))
+    run = executor.run_counted if trial.built.is_profile else executor.run
+    return lambda: run(list(arguments))
 
 
 def _made_up(argument: TensorArg, sizes: Mapping[str, int], generator: torch.Generator) -> torch.Tensor:

@@ -132,6 +132,19 @@ def test_symbolic_sizes_are_tuned_for_the_first_ones_and_serve_all(options):
             torch.testing.assert_close(f(x), net(x))
 
 
+def test_a_modelled_machine_is_tuned_by_its_cycles(options):
+    net, x, compiler = model(), torch.randn(17, 20), Tuning()
+    cycles = {}
+    with torch.no_grad():
+        for tuned in (False, True):
+            found = accel.profile(net, machine="dvx-h1", **options | {"max_autotune": tuned})(x)
+            torch.testing.assert_close(found.result, net(x))
+            cycles[tuned] = found.total.cycles
+        explained = explain_call(net, (x,), {}, Options.parse(options | {"machine": "dvx-h1"}), None, compiler)
+    assert cycles[True] <= cycles[False]
+    assert len(explained.graphs[0].partitions[0].tuned) == 2 and compiler.n_measured == 0
+
+
 def test_global_random_numbers_are_left_alone(options):
     net, x = model(), torch.randn(17, 20)
     torch.manual_seed(7)
