@@ -135,7 +135,7 @@ class _GroupLowering:
         size = self.sizes[self.vector]
         small = sum(1 for s in self.group.statements for e in walk(*s.expressions()) if isinstance(e, Op)) <= UNROLLED_OPERATORS
         wide = isinstance(size, int) and size >= UNROLL * self.lanes
-        return UNROLL if self.group.row and small and wide and self.n_phases == 1 else 1
+        return UNROLL if self.group.row and small and wide else 1
 
     # Rows
 
@@ -208,14 +208,14 @@ class _GroupLowering:
         for u, point in enumerate(points):
             part = slice(u * width, (u + 1) * width)
             local = registers[u] if not self.group.row else dict(registers[u])
-            new[part] = self._point(full, accumulators, {**point, **row}, mask, local, new[part])
+            new[part] = self._point(full, accumulators, {**point, **row}, mask, local, new[part], u)
         return tuple(new)
 
-    def _point(self, full, accumulators, coords, mask, registers, values) -> list[V]:
-        """All full-level statements of a phase at one vector of points; returns the new accumulators."""
+    def _point(self, full, accumulators, coords, mask, registers, values, column: int = 0) -> list[V]:
+        """All full-level statements of a phase at one vector of points, the `column`th of those side by side; returns the new accumulators."""
         where = [coords[a] for a in range(len(self.sizes))]
         point = PointEmitter(self.w, where, self.vector, mask, registers)
-        self._recall(full, point, coords)
+        self._recall(full, point, self._row_position(coords, column))
         values, rest, stores = list(values), list(accumulators), []
         position = 0
         for s in full:
@@ -232,7 +232,7 @@ class _GroupLowering:
             if target.buffer in self.group.stored:
                 point.store(target, value)
             elif self._needs_later(target.buffer):
-                self._keep(target.buffer, value, coords)
+                self._keep(target.buffer, value, self._row_position(coords, column))
         return values
 
     def _finish(self, phase, points, mask, registers, reduces, accumulators, finals, in_row, copies) -> None:
@@ -262,32 +262,32 @@ class _GroupLowering:
         mine = next(self.phase[s] for s in self.group.statements if s.target.buffer is buffer)
         return any(self.phase[s] > mine and buffer in reads(s) for s in self.group.statements)
 
-    def _row_position(self, coords) -> Dim:
-        """Where the current row element lies in row scratch: in lanes where the vector axis is outside of the row."""
+    def _row_position(self, coords, column: int) -> Dim:
+        """Where the current row element lies in row scratch: in vectors, one for each column side by side, where the vector axis is outside of the row."""
         position: Dim = 0
         in_row = self.vector is not None and self.vector >= self.n_outer
         axes = [a for a in range(self.n_outer, len(self.sizes)) if a != self.vector] + [self.vector] * in_row
         for a in axes:
             position = position * self.sizes[a] + coords[a]
-        return position if in_row else position * self.lanes
+        return position if in_row else (position * self._column_unroll() + column) * self.lanes
 
-    def _keep(self, buffer: Buffer, value: V, coords) -> None:
+    def _keep(self, buffer: Buffer, value: V, position: Dim) -> None:
         if buffer not in self.kept:
             in_row = self.vector is not None and self.vector >= self.n_outer
-            elements = product(self.group.row) + self.lanes if in_row else product(self.group.row) * self.lanes
+            elements = product(self.group.row) + self.lanes if in_row else product(self.group.row) * self._column_unroll() * self.lanes
             self.kept[buffer] = self.w.scratch(MEMORY_TYPE[buffer.dtype], elements)
         if buffer.dtype == "bool":
             value = self.w.op("vmux.w", value, self.w.op("vsplat.w", 1), self.w.op("vsplat.w", 0))
-        self.w.op(f"vst.{MEMORY_TYPE[buffer.dtype]}", self.w.addr(self.kept[buffer], self._row_position(coords), write=True), value)
+        self.w.op(f"vst.{MEMORY_TYPE[buffer.dtype]}", self.w.addr(self.kept[buffer], position, write=True), value)
 
-    def _recall(self, full, point: PointEmitter, coords) -> None:
+    def _recall(self, full, point: PointEmitter, position: Dim) -> None:
         """Takes values of earlier phases from scratch where this phase reads them."""
         for buffer in [b for b in self.kept if any(b in reads(s) for s in full)]:
             if buffer in point.registers:
                 continue
             if any(s.target.buffer is buffer for s in full):
                 continue
-            value = self.w.op(f"vld.{MEMORY_TYPE[buffer.dtype]}", self.w.addr(self.kept[buffer], self._row_position(coords)))
+            value = self.w.op(f"vld.{MEMORY_TYPE[buffer.dtype]}", self.w.addr(self.kept[buffer], position))
             if buffer.dtype == "bool":
                 value = self.w.op("vcmpne.w", value, self.w.op("vsplat.w", 0))
             point.registers[buffer] = value

@@ -59,3 +59,19 @@ def test_transposed_operands_of_unknown_sizes():
     for rows, columns in ((70, 45), (3, 5), (64, 64), (1, 200)):
         x, y = torch.randn(rows, columns), torch.randn(columns, rows)
         torch.testing.assert_close(run(x, y, sizes=(rows, columns))[0], x + y.t())
+
+
+COLUMN_PASSES = {
+    "softmax": (lambda g, x: lower(aten._softmax.default)(g, x, 0, False), lambda x: x.softmax(0)),
+    "layer_norm": (lambda g, x: lower(aten.native_layer_norm.default)(g, x.permute((1, 0)), [37], None, None, 1e-5)[0], lambda x: torch.nn.functional.layer_norm(x.t(), (37,))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COLUMN_PASSES)
+@pytest.mark.parametrize("columns", [64, 75])
+def test_columns_of_several_passes_run_side_by_side(name, columns):
+    """What passes over the columns keep for each other stays apart for the vectors that run side by side."""
+    function, reference = COLUMN_PASSES[name]
+    x = torch.randn(37, columns)
+    _, run = compile_values(function, [x], MACHINES["lanes4"])
+    torch.testing.assert_close(run(x)[0], reference(x))
