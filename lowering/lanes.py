@@ -7,7 +7,7 @@ import dataclasses
 from .build_vector import Builder
 from .vector_ir import V
 
-__all__ = ["Lanes", "chebyshev", "polynomial", "split_polynomial"]
+__all__ = ["EXPONENT_BIAS", "Lanes", "chebyshev", "integer_part", "polynomial", "power_of_two", "scale_in_steps", "split_polynomial"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +140,33 @@ def polynomial(x: Lanes, coefficients) -> Lanes:
     for coefficient in reversed(coefficients[:-1]):
         total = total.fma(x, coefficient)
     return total
+
+
+# By type: the bits of a mantissa, and the exponent's bias.
+_MANTISSA_BITS = {"sf": 23, "df": 52}
+EXPONENT_BIAS = {"sf": 127, "df": 1023}
+
+
+def integer_part(x: Lanes, factor: float, bias: int) -> tuple[Lanes, Lanes]:
+    """(n, bits): the integer n next to x * factor, and bits that end in n + bias; |n| < 2**20.
+
+    A number to which 1.5 * 2**(mantissa bits) has been added is rounded to an integer, which stands in its low bits.
+    """
+    place = 1.5 * 2.0 ** _MANTISSA_BITS[x.type] + bias
+    shifted = x.fma(factor, place)
+    return shifted - place, shifted.bits({"sf": "w", "df": "d"}[x.type])
+
+
+def power_of_two(bits: Lanes) -> Lanes:
+    """2**n where `bits` end in n + EXPONENT_BIAS: 0 at n = -EXPONENT_BIAS, infinite at EXPONENT_BIAS + 1."""
+    register = {"w": "sf", "d": "df"}[bits.type]
+    return bits.op("vshl", _MANTISSA_BITS[register]).bits(register)
+
+
+def scale_in_steps(x: Lanes, bits: Lanes) -> Lanes:
+    """x 2**n where `bits` end in n + 2 EXPONENT_BIAS: by 2**(n // 2) and by the rest, so that subnormal results are right."""
+    half = bits.op("vshr", 1)
+    return x * power_of_two(half) * power_of_two(bits - half)
 
 
 def split_polynomial(x: Lanes, coefficients) -> Lanes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from .build_vector import Builder
-from .lanes import Lanes, polynomial, split_polynomial
+from .lanes import EXPONENT_BIAS, Lanes, integer_part, polynomial, power_of_two, scale_in_steps, split_polynomial
 from .math_double import PIO2, quadrant
 from .select import expansion
 from .vector_ir import V
@@ -17,9 +17,7 @@ from .vector_ir import V
 LN2_HI, LN2_LO = 0.693359375, -2.12194440e-4  # the high part has 9 bits: n * LN2_HI is exact. Cephes expf.c
 EXP = (1.0, 1.0, 0.4999999403953552, 0.1666652113199234, 0.04166838899254799, 0.008368735201656818, 0.001381455920636654)
 EXP2 = (1.0, 0.6931471824645996, 0.24022647738456726, 0.055503323674201965, 0.00961843691766262, 0.0013398875016719103, 0.00015353361959569156)
-# A number to which 1.5 * 2**23 has been added is rounded to an integer, which stands in the low bits.
-INTEGER = 1.5 * 2.0**23
-BIAS = 127  # of the exponent
+BIAS = EXPONENT_BIAS["sf"]
 LOG = (0.3333331346511841, -0.25000008940696716, 0.2000211924314499, -0.1666799634695053, 0.14219550788402557, -0.12405591458082199,
        0.11888174712657928, -0.11675640940666199, 0.06746601313352585)  # fmt: skip
 TANH = (-0.3333328366279602, 0.13331490755081177, -0.05374349653720856, 0.020650578662753105, -0.005717036779969931)  # on |x| < 0.625
@@ -35,35 +33,22 @@ SIN = (-0.1666666716337204, 0.008333331905305386, -0.00019840040476992726, 2.724
 COS = (0.0416666679084301, -0.00138888880610466, 2.48005599132739e-05, -2.7295871518617787e-07)
 
 
-def _integer_part(x: Lanes, factor: float, bias: int) -> tuple[Lanes, Lanes]:
-    """(n, bits): the integer n next to x * factor, and bits that end in n + bias."""
-    shifted = x.fma(factor, INTEGER + bias)
-    return shifted - (INTEGER + bias), shifted.bits("w")
-
-
-def _power(bits: Lanes) -> Lanes:
-    """2**n where `bits` end in n + BIAS in -BIAS..2 BIAS + 1: 0 at the lower end, infinite at the upper one."""
-    return bits.op("vshl", 23).bits("sf")
-
-
 def _reduced_exp(x: Lanes, bias: int = BIAS) -> tuple[Lanes, Lanes]:
     """(m, bits) with e**x = m 2**n and bits that end in n + bias."""
-    n, bits = _integer_part(x, math.log2(math.e), bias)
+    n, bits = integer_part(x, math.log2(math.e), bias)
     r = n.fnma(LN2_LO, n.fnma(LN2_HI, x))
     return polynomial(r, EXP), bits
 
 
 def exp(x: Lanes) -> Lanes:
-    """e**x: x = n ln 2 + r, a polynomial in r, scaled by 2**(n // 2) and by the rest of n, so that subnormal results are right."""
-    value, bits = _reduced_exp(x.max(-104.0).min(89.0), 2 * BIAS)
-    half = bits.op("vshr", 1)
-    return value * _power(half) * _power(bits - half)
+    """e**x: x = n ln 2 + r, a polynomial in r, scaled by 2**n."""
+    return scale_in_steps(*_reduced_exp(x.max(-104.0).min(89.0), 2 * BIAS))
 
 
 def _exp_in_range(x: Lanes) -> Lanes:
     """e**x for x whose result is a normal number."""
     value, bits = _reduced_exp(x)
-    return value * _power(bits)
+    return value * power_of_two(bits)
 
 
 def exp_nonpositive(x: Lanes) -> Lanes:
@@ -98,7 +83,7 @@ def tanh(x: Lanes) -> Lanes:
 def sigmoid(x: Lanes) -> Lanes:
     """1 / (1 + e**-x); below e**-87 the power no longer changes the sum, and where it overflows the result is 0."""
     value, bits = _reduced_exp((-x).max(-87.0).min(89.0))
-    return 1.0 / value.fma(_power(bits), 1.0)
+    return 1.0 / value.fma(power_of_two(bits), 1.0)
 
 
 def erf(x: Lanes) -> Lanes:
@@ -112,8 +97,8 @@ def erf(x: Lanes) -> Lanes:
 def normal_cdf(x: Lanes) -> Lanes:
     """The share of a normal distribution below x, to an ULP of 1: 2**(polynomial in |x|) is the tail, 0 where that would be 2**-127."""
     exponent = split_polynomial(abs(x).min(TAIL_END), TAIL_LOG2)
-    n, bits = _integer_part(exponent, 1.0, BIAS)
-    tail = polynomial(exponent - n, EXP2) * _power(bits)
+    n, bits = integer_part(exponent, 1.0, BIAS)
+    tail = polynomial(exponent - n, EXP2) * power_of_two(bits)
     return tail.where(x.lt(0.0), 1.0 - tail)
 
 

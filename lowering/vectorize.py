@@ -132,6 +132,8 @@ class _GroupLowering:
             self._rows(coords, {self.vector: scope.index}, None, unroll)
 
     def _column_unroll(self) -> int:
+        if self.vector is None:
+            return 1
         size = self.sizes[self.vector]
         small = sum(1 for s in self.group.statements for e in walk(*s.expressions()) if isinstance(e, Op)) <= UNROLLED_OPERATORS
         wide = isinstance(size, int) and size >= UNROLL * self.lanes

@@ -125,6 +125,8 @@ def mish(x):
 @formula(aten.softplus.default)
 def softplus(x, beta=1, threshold=20):
     """ln(1 + e**(beta x)) / beta; x itself where beta x exceeds the threshold."""
+    if beta == 1:
+        return x.where(x.compare("gt", threshold), x.op("exp").op("log1p"))
     scaled = x * beta
     return x.where(scaled.compare("gt", threshold), scaled.op("exp").op("log1p") / beta)
 
