@@ -103,19 +103,23 @@ class _GroupLowering:
             self._outer_loops(axes[1:], {**coords, axes[0]: scope.index}, body)
 
     def _vector_points(self, coords: dict[int, Dim]) -> None:
-        """The vector axis lies among the outer axes: a vector of points at a time runs the whole row."""
-        size = self.sizes[self.vector]
-        unroll = self._column_unroll()
+        """The vector axis lies among the outer axes: a vector of points at a time runs the whole row.
+
+        Where its loops are the outermost, each of them is shared among the contexts: a point that two of them computed would be changed twice where
+        a kernel writes in place.
+        """
+        size, unroll = self.sizes[self.vector], self._column_unroll()
         parallel, self.is_parallel_open = self.is_parallel_open, False
-        if unroll > 1:
-            step = unroll * self.lanes
-            self._strip(coords, 0, floordiv(size, step) * step, step, unroll, parallel)
-            self._strip(coords, floordiv(size, step) * step, floordiv(size, self.lanes) * self.lanes, self.lanes, 1, False)
-        else:
-            self._strip(coords, 0, floordiv(size, self.lanes) * self.lanes, self.lanes, 1, parallel)
-        tail = floordiv(size, self.lanes) * self.lanes
-        if tail != size:
-            with self.w.loop("i", tail, size, self.lanes) as scope:
+        begin: Dim = 0
+        for count in (unroll, 1) if unroll > 1 else (1,):
+            step = count * self.lanes
+            end = floordiv(size, step) * step
+            if begin != end:
+                with self.w.loop("i", begin, end, step, parallel=parallel) as scope:
+                    self._rows(coords, {self.vector: scope.index}, None, count)
+            begin = end
+        if begin != size:
+            with self.w.loop("i", begin, size, self.lanes, parallel=parallel) as scope:
                 mask = self.w.op("qtail.q", size - scope.index)
                 self._rows(coords, {self.vector: scope.index}, mask)
 
@@ -124,12 +128,6 @@ class _GroupLowering:
         parallel, self.is_parallel_open = self.is_parallel_open, False
         tiles = TileWriter(self.w, self.transposed, lambda at, mask, values: self._point(self.group.statements, [], at, mask, values, []))
         tiles.write(coords, parallel)
-
-    def _strip(self, coords, begin: Dim, end: Dim, step: int, unroll: int, parallel: bool) -> None:
-        if begin == end:
-            return
-        with self.w.loop("i", begin, end, step, parallel=parallel) as scope:
-            self._rows(coords, {self.vector: scope.index}, None, unroll)
 
     def _column_unroll(self) -> int:
         if self.vector is None:

@@ -48,7 +48,7 @@ def _outer_loops(w: KernelWriter, sizes, vector: int | None, body, coords=None, 
         with w.loop("v", 0, whole, w.lanes, parallel=is_parallel) as scope:
             body({**coords, vector: scope.index}, None)
     if whole != sizes[vector]:
-        with w.loop("v", whole, sizes[vector], w.lanes) as scope:
+        with w.loop("v", whole, sizes[vector], w.lanes, parallel=is_parallel) as scope:
             body({**coords, vector: scope.index}, w.op("qtail.q", sizes[vector] - scope.index))
 
 

@@ -51,3 +51,18 @@ def test_an_index_out_of_range_is_an_error():
     compiled = torch.compile(Cache("new"), backend="accel", options={"strict": True})
     with pytest.raises(IndexError):
         compiled(torch.randn(2, 1, 8), torch.tensor([32]))
+
+
+@pytest.mark.parametrize("size", [100_003, 100_007])
+def test_elements_behind_the_last_vector_change_once_on_two_threads(size):
+    """A loop that no context had to itself ran on both: the last elements changed twice."""
+
+    def step(x):
+        x.mul_(1.5).add_(1.0)
+
+    compiled = torch.compile(step, backend="accel", options={"strict": True, "threads": 2})
+    for _ in range(5):
+        x = torch.randn(size)
+        expected = x * 1.5 + 1.0
+        compiled(x)
+        torch.testing.assert_close(x, expected)
