@@ -19,7 +19,7 @@ from pathlib import Path
 
 __all__ = ["START_BACKENDS", "STARTS", "measure_starts", "start_lines", "start_summary"]
 
-START_BACKENDS = ("eager", "floor", "inductor", "accel")
+START_BACKENDS = ("eager", "floor", "inductor", "accel", "accel-freeze")
 STARTS = ("mlp_tiny", "lstm_cell", "bert_base", "vit_small", "resnet18", "mobilenetv3", "mlp_train")  # what `--starts all` measures
 KILOBYTES_PER_MB = 1024
 
@@ -84,7 +84,9 @@ def _start(name: str, backend: str, threads: int) -> dict:
     module, inputs = case.build()
     with torch.set_grad_enabled(case.kind == "training"):
         started, cpu_before = time.perf_counter(), _cpu_seconds()
-        run = module if backend == "eager" else torch.compile(module, backend=floor_backend if backend == "floor" else backend)
+        backend, _, freeze = backend.partition("-")
+        options = {"options": {"freeze": True}} if freeze else {}
+        run = module if backend == "eager" else torch.compile(module, backend=floor_backend if backend == "floor" else backend, **options)
         if case.kind == "training" and backend != "floor":  # the floor's loss is uninitialized memory without a backward graph
             run = training_step(module, run)
         run(*inputs)

@@ -55,9 +55,14 @@ PACKAGES = ("accel", "accel.lowering", "accel.runtime", "accel.csrc")
 
 @dataclasses.dataclass(frozen=True)
 class AotCache:
-    """The cache as one call of the backend sees it; handed through AOTAutograd as its `compiler_config_extra`."""
+    """The cache as one call of the backend sees it; handed through AOTAutograd as its `compiler_config_extra`.
+
+    Attributes:
+        given: what Dynamo gave the backend, of which a frozen graph's constants are made; AOTAutograd has fake tensors only.
+    """
 
     options: Options
+    given: Sequence = ()
 
     def arguments(self, forward: Callable) -> dict[str, object]:
         """Arguments of torch's `aot_autograd` that have it ask this cache, with `forward` as the compiler of forward graphs."""
@@ -93,6 +98,7 @@ class AotCache:
         if content is None:
             return None
         entry = pickle.loads(content)
+        entry.compiled_fw.given = self.given
         if entry.guards_expr:
             hints = [guarding_hint_or_throw(size) for size in AOTAutogradCache._filter_backed_symints(args)]
             if not AOTAutogradCache.evaluate_guards(entry.guards_expr, hints):
@@ -161,11 +167,11 @@ def _sources() -> tuple[str, ...]:
 def keeps(options: Options) -> bool:
     """Whether graphs compiled under `options` may be kept.
 
-    Not those with constants or with texts to write, and none while a user's own lowerings are registered: their code is in no key.
+    Not those with texts to write, and none while a user's own lowerings are registered: their code is in no key.
     """
     registry = sys.modules.get("accel.lowering.registry")
     own = registry is None or all(entry.function.__module__.startswith("accel.") for entry in registry.all_lowerings())
-    return own and not options.freeze and options.dump_dir is None and _fits_torch()
+    return own and options.dump_dir is None and _fits_torch()
 
 
 @functools.cache
@@ -178,12 +184,13 @@ class _Forward(InductorOutput):
     """A forward or inference graph in an entry of AOTAutograd's."""
 
     artifact: GraphArtifact
+    given = ()  # AotCache.given, once the entry is read
 
     def pre_save(self) -> None:
         pass
 
     def load(self, example_inputs: Sequence) -> Callable:
-        return load_graph(self.artifact)
+        return load_graph(self.artifact, self.given)
 
     def post_compile(self, result: Callable, fx_config: dict) -> Callable:
         return result

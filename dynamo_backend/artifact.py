@@ -10,7 +10,7 @@ import dataclasses
 import io
 import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from .csrc.abi import PartitionSource
-from .runtime.build import build
+from .freeze import Place, Recipe
+from .runtime.build import BuiltPartition, build
 from .runtime.executor import Executor
 
 if TYPE_CHECKING:
@@ -29,11 +30,17 @@ __all__ = ["GraphArtifact", "PartitionArtifact", "artifact_of", "dump", "load_gr
 
 @dataclasses.dataclass(frozen=True)
 class PartitionArtifact:
-    """A partition to be built: `variable` is its name in the runner's text."""
+    """A partition to be built.
+
+    Attributes:
+        variable: its name in the runner's text.
+        constants: inputs that are bound for good, by index: where the graph's recipe makes them.
+    """
 
     variable: str
     source: PartitionSource
     check_inputs: bool
+    constants: Mapping[int, Place]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +51,7 @@ class GraphArtifact:
         name: the graph's name when it was compiled.
         text: the runner's Python text; empty where the one partition is called as it is.
         names: the globals of `text` other than partitions.
+        recipe: how the graph's constants are made of its inputs; a Place among `names` is one of them.
         threads, cache_dir: as in Options.
     """
 
@@ -51,19 +59,24 @@ class GraphArtifact:
     text: str
     names: Mapping[str, object]
     partitions: tuple[PartitionArtifact, ...]
+    recipe: Recipe
     threads: int | None
     cache_dir: Path | None
 
 
 def artifact_of(compiled: CompiledGraph, threads: int | None, cache_dir: Path | None) -> GraphArtifact | None:
-    """`compiled` as an artifact; None where it holds what only this process has: frozen tensors, partitions that failed to compile."""
-    made = compiled.compiled
-    if compiled.n_frozen or compiled.failures or any(partition.executor is None or partition.executor.built.is_profile for partition in made.values()):
+    """`compiled` as an artifact; None where it holds what only this process has: partitions that failed to compile."""
+    made, frozen = compiled.compiled, compiled.frozen
+    if compiled.failures or any(partition.executor is None or partition.executor.built.is_profile for partition in made.values()):
         return None
-    partitions = tuple(PartitionArtifact(key.variable, part.executor.source, part.executor.check_inputs) for key, part in made.items())
+    partitions = tuple(
+        PartitionArtifact(key.variable, part.executor.source, part.executor.check_inputs, {i: frozen.places[node] for i, node in enumerate(key.inputs) if node in frozen.places})
+        for key, part in made.items()
+    )
     variables = {partition.variable for partition in partitions}
-    names = {name: value for name, value in compiled.runner.names.items() if name not in variables}
-    return GraphArtifact(compiled.name, compiled.runner.text, names, partitions, threads, cache_dir)
+    places = {id(tensor): frozen.places[node] for node, tensor in frozen.tensors.items()}
+    names = {name: places.get(id(value), value) for name, value in compiled.runner.names.items() if name not in variables}
+    return GraphArtifact(compiled.name, compiled.runner.text, names, partitions, frozen.recipe, threads, cache_dir)
 
 
 def mark(run: Callable[[list], list], artifact: GraphArtifact | None) -> None:
@@ -73,26 +86,31 @@ def mark(run: Callable[[list], list], artifact: GraphArtifact | None) -> None:
         run._fx_graph_cache_key = "accel"  # by this AOTAutograd knows results that can be kept
 
 
-def load_graph(artifact: GraphArtifact) -> Callable[[list], list]:
-    """The boxed callable that runs the graph.
+def load_graph(artifact: GraphArtifact, given: Sequence = ()) -> Callable[[list], list]:
+    """The boxed callable that runs the graph. Args: given: what Dynamo gives the backend, of which constants are made.
 
     Raises:
         BuildError: a partition can be neither loaded nor built.
+        ValueError: constants cannot be made of `given`.
     """
+    constants = artifact.recipe.constants(given)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         built = list(pool.map(lambda partition: build(partition.source, cache_dir=artifact.cache_dir), artifact.partitions))
-    runs = {
-        partition.variable: Executor(library, partition.source, artifact.threads, check_inputs=partition.check_inputs).run
-        for partition, library in zip(artifact.partitions, built)
-    }
+    runs = {partition.variable: _executor(partition, library, artifact.threads, constants).run for partition, library in zip(artifact.partitions, built)}
     if artifact.text:
-        scope = {**artifact.names, **runs}
+        names = {name: constants[value.index] if isinstance(value, Place) else value for name, value in artifact.names.items()}
+        scope = {**names, **runs}
         exec(compile(artifact.text, "<accel graph>", "exec"), scope)
         run = scope["run"]
     else:
         (run,) = runs.values()
     run._boxed_call = True
     return run
+
+
+def _executor(partition: PartitionArtifact, library: BuiltPartition, threads: int | None, constants: Sequence[torch.Tensor]) -> Executor:
+    bound = {index: constants[place.index] for index, place in partition.constants.items()}
+    return Executor(library, partition.source, threads, check_inputs=partition.check_inputs, constants=bound)
 
 
 class _Pickler(pickle.Pickler):

@@ -41,7 +41,7 @@ def backend(gm: torch.fx.GraphModule, example_inputs: Sequence, *, mode: str | N
         return Compilation(parsed, NativeCompiler())
 
     try:
-        return _compile(gm, example_inputs, parsed, functools.cache(make), _cache(parsed))
+        return _compile(gm, example_inputs, parsed, functools.cache(make), _cache(parsed, example_inputs))
     except _NotTraced as failure:
         reason = f"AOTAutograd cannot trace the graph: {failure.__cause__}"
         if parsed.strict:
@@ -62,14 +62,14 @@ class _NotTraced(Exception):
     """AOTAutograd failed, and none of our compilers; the cause is its exception."""
 
 
-def _cache(options: Options) -> AotCache | None:
+def _cache(options: Options, example_inputs: Sequence) -> AotCache | None:
     """What keeps compiled graphs between processes; None where these must not be kept, or torch is too old or too new for it."""
     try:
         from .aot_cache import AotCache, keeps
     except ImportError as error:
         logger.debug("warm starts trace again: %s", error)
         return None
-    return AotCache(options) if keeps(options) else None
+    return AotCache(options, example_inputs if options.freeze else ()) if keeps(options) else None
 
 
 def _compile(

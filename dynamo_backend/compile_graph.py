@@ -15,7 +15,7 @@ from torch import fx
 from .artifact import artifact_of, mark
 from .dump import dump_graph
 from .errors import CompileError, StrictError, describe_bug
-from .freeze import fold_constants
+from .freeze import NOTHING_FROZEN, Frozen, fold_constants
 from .graph_runner import Runner, make_runner
 from .lowering import Unsupported
 from .native import CompiledPartition, Compiler
@@ -48,7 +48,7 @@ class CompiledGraph:
         compiled: what each partition became; one that failed is missing.
         failures: partitions that run in eager since they could not be compiled, with the reason.
         runner: what runs the graph.
-        n_frozen: parameters that were taken as constants.
+        frozen: parameters that were taken as constants, and what was computed of them.
         seconds: stage -> what it took, summed over partitions (which are built side by side). A backward graph is traced with its forward graph.
     """
 
@@ -59,8 +59,13 @@ class CompiledGraph:
     compiled: Mapping[Partition, CompiledPartition]
     failures: Mapping[Partition, str]
     runner: Runner
-    n_frozen: int = 0
+    frozen: Frozen = NOTHING_FROZEN
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def n_frozen(self) -> int:
+        """Constants that the graph reads."""
+        return len(self.frozen.tensors)
 
     @property
     def fallbacks(self) -> dict[fx.Node, str]:
@@ -98,7 +103,7 @@ def compile_graph(gm: fx.GraphModule, kind: str, compilation: Compilation, const
     options = compilation.options
     normalize(gm)
     seed_draws(gm, lambda node, overload: compilation.compiler.has_lowering(DRAWS[overload]) and not is_named(overload, options.fallback_ops))
-    constants = fold_constants(gm, constants) if constants else {}
+    frozen = fold_constants(gm, constants) if constants else NOTHING_FROZEN
     verdicts = judge_graph(gm.graph, options, compilation.compiler.judge)
     seconds["judging"] = time.perf_counter() - started
     planned = plan(gm.graph, verdicts, options.min_partition_nodes)
@@ -108,11 +113,11 @@ def compile_graph(gm: fx.GraphModule, kind: str, compilation: Compilation, const
     if kind == "forward":
         keep_channels_last(planned)
     name = f"{_compile_name()}_{kind}"
-    compiled, failures = _compile_partitions(planned, name, compilation, kind, constants)
-    runner = make_runner(gm, planned, {partition: made.run for partition, made in compiled.items()}, constants)
+    compiled, failures = _compile_partitions(planned, name, compilation, kind, frozen.tensors)
+    runner = make_runner(gm, planned, {partition: made.run for partition, made in compiled.items()}, frozen.tensors)
     for stage in ("lowering", "scheduling", *(["tuning"] if options.max_autotune else []), "C compilation", "loading"):
         seconds[stage] = sum(made.seconds.get(stage, 0.0) for made in compiled.values())
-    result = CompiledGraph(name, kind, gm.graph, planned, compiled, failures, runner, len(constants), seconds)
+    result = CompiledGraph(name, kind, gm.graph, planned, compiled, failures, runner, frozen, seconds)
     compilation.has_fallbacks |= bool(result.fallbacks)
     _log(result, time.perf_counter() - started)
     compilation.observe(result)

@@ -6,8 +6,9 @@ compiles anew.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import fx
@@ -15,11 +16,76 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from .nodes import is_call, is_getitem, is_random, storage_key, tensor_value, written_arguments
 
-__all__ = ["find_constants", "fold_constants", "guard_constants"]
+__all__ = ["Frozen", "NOTHING_FROZEN", "Place", "Recipe", "find_constants", "fold_constants", "guard_constants"]
 
 logger = logging.getLogger("accel")
 
 aten = torch.ops.aten
+
+PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A constant in a Recipe: its inputs are the first ones, every step makes one more."""
+
+    index: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How constants are made, as data: another process makes its own, of the values that its parameters have.
+
+    Attributes:
+        inputs: positions of the placeholders that hold parameters and buffers, with (dtype, shape, strides) of each.
+        steps: (function, args, kwargs) of one constant each; a Place in them stands for an earlier one.
+    """
+
+    inputs: tuple[tuple[int, tuple], ...]
+    steps: tuple[tuple[Callable, tuple, dict], ...]
+
+    def constants(self, given: Sequence) -> list[torch.Tensor]:
+        """All constants. Args: given: what Dynamo gives the backend, in the order of the placeholders.
+
+        Raises:
+            ValueError: a tensor is of another kind than the one that the recipe was written for.
+        """
+        with unset_fake_temporarily(), torch.no_grad():
+            values = [_parameter(given[position], kind) for position, kind in self.inputs]
+            for step in self.steps:
+                values.append(_make(step, values))
+        return values
+
+
+def _parameter(tensor: object, kind: tuple) -> torch.Tensor:
+    if type(tensor) not in PLAIN_TENSORS or _kind(tensor) != kind:
+        raise ValueError("a parameter is not as it was")
+    return tensor.detach()
+
+
+def _kind(tensor: torch.Tensor) -> tuple:
+    return tensor.dtype, tuple(tensor.shape), tensor.stride()
+
+
+def _make(step: tuple[Callable, tuple, dict], values: Sequence[torch.Tensor]) -> torch.Tensor:
+    function, args, kwargs = fx.node.map_aggregate(step, lambda value: values[value.index] if isinstance(value, Place) else value)
+    return function(*args, **kwargs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    """The constants that a graph reads.
+
+    Attributes:
+        tensors: node -> its tensor.   places: node -> where the recipe makes it.
+    """
+
+    tensors: Mapping[fx.Node, torch.Tensor]
+    places: Mapping[fx.Node, Place]
+    recipe: Recipe
+
+
+NOTHING_FROZEN = Frozen({}, {}, Recipe((), ()))
 
 
 def guard_constants(gm: fx.GraphModule) -> None:
@@ -49,26 +115,20 @@ def find_constants(gm: fx.GraphModule, example_inputs: Sequence) -> dict[fx.Node
 
 def _is_frozen(node: fx.Node, tensor: object) -> bool:
     fake = tensor_value(node)
-    return fake is not None and type(tensor) in (torch.Tensor, torch.nn.Parameter) and fake.shape == tensor.shape and fake.stride() == tensor.stride()
+    return fake is not None and type(tensor) in PLAIN_TENSORS and fake.shape == tensor.shape and fake.stride() == tensor.stride()
 
 
-def fold_constants(gm: fx.GraphModule, constants: Mapping[fx.Node, torch.Tensor]) -> dict[fx.Node, torch.Tensor]:
+def fold_constants(gm: fx.GraphModule, constants: Mapping[fx.Node, torch.Tensor]) -> Frozen:
     """Compute what depends on `constants` alone, batch norms behind convolutions included; returns all constants that are still read."""
-    known, views = dict(constants), {}
+    folding = _Folding(gm, constants)
     with unset_fake_temporarily():
-        _fold_batch_norms(gm, known)
+        folding.fold_batch_norms()
         for node in list(gm.graph.nodes):
-            if _is_foldable(node, known):
-                value = node.target(*fx.map_arg(node.args, known.__getitem__), **fx.map_arg(node.kwargs, known.__getitem__))
-                # Equal views are one constant, so that what is made of them, such as packed weights, is made once.
-                view = value.data_ptr(), value.shape, value.stride(), value.dtype
-                if view not in views:
-                    with gm.graph.inserting_before(node):
-                        views[view] = _constant(gm, value, tensor_value(node), known)
-                node.replace_all_uses_with(views[view])
-    _copy_outputs(gm, {storage_key(node) for node in known} - {storage_key(node) for node in constants})
+            if _is_foldable(node, folding.known):
+                folding.fold(node)
+    _copy_outputs(gm, {storage_key(node) for node in folding.known} - {storage_key(node) for node in constants})
     gm.graph.eliminate_dead_code()
-    return {node: tensor for node, tensor in known.items() if node.users}
+    return folding.finished()
 
 
 def _copy_outputs(gm: fx.GraphModule, folded: set) -> None:
@@ -91,39 +151,86 @@ def _is_foldable(node: fx.Node, known: Mapping[fx.Node, torch.Tensor]) -> bool:
     return bool(inputs) and is_pure and all(source in known for source in inputs) and node.target is not aten.expand.default
 
 
-def _fold_batch_norms(gm: fx.GraphModule, known: dict[fx.Node, torch.Tensor]) -> None:
-    """Scale each convolution's weights by the batch norm that is its only reader."""
-    for norm in gm.graph.find_nodes(op="call_function", target=aten._native_batch_norm_legit_no_training.default):
-        convolution, *statistics = norm.args[:5]
-        is_convolution = convolution.target is aten.convolution.default and len(convolution.users) == 1 and not convolution.args[6]
-        parameters = [*convolution.args[1:3], *statistics] if is_convolution else []
-        if is_convolution and all(given is None or given in known for given in parameters) and set(map(_index_of, norm.users)) <= {0}:
-            _fold_batch_norm(gm, norm, known)
+class _Folding:
+    """A graph whose constants are computed one after the other, and the recipe of that."""
+
+    def __init__(self, gm: fx.GraphModule, constants: Mapping[fx.Node, torch.Tensor]):
+        self.gm = gm
+        self.known = dict(constants)
+        self._places = {node: Place(index) for index, node in enumerate(constants)}
+        positions = {node: position for position, node in enumerate(gm.graph.find_nodes(op="placeholder"))}
+        self._inputs = tuple((positions[node], _kind(tensor)) for node, tensor in constants.items())
+        self._steps: list[tuple[Callable, tuple, dict]] = []
+        self._views: dict[tuple, fx.Node] = {}
+
+    def constant(self, fake: torch.Tensor, function: Callable, *args: object, **kwargs: object) -> fx.Node:
+        """A new node for function(*args, **kwargs), described by `fake`; nodes among the arguments are known."""
+        step = (function, *(fx.map_arg(given, self._places.__getitem__) for given in (args, kwargs)))
+        value = _make(step, list(self.known.values()))
+        # Equal views are one constant, so that what is made of them, such as packed weights, is made once.
+        view = value.data_ptr(), value.shape, value.stride(), value.dtype
+        if view in self._views:
+            return self._views[view]
+        name = f"frozen_{len(self.known)}"
+        self.gm.register_buffer(name, value, persistent=False)
+        node = self.gm.graph.get_attr(name)
+        node.meta["val"] = fake
+        self._places[node] = Place(len(self.known))
+        self.known[node] = value
+        self._views[view] = node
+        self._steps.append(step)
+        return node
+
+    def fold(self, node: fx.Node) -> None:
+        """Put the constant that `node` computes in its place."""
+        with self.gm.graph.inserting_before(node):
+            node.replace_all_uses_with(self.constant(tensor_value(node), node.target, *node.args, **node.kwargs))
+
+    def finished(self) -> Frozen:
+        """The constants that the graph still reads."""
+        tensors = {node: tensor for node, tensor in self.known.items() if node.users}
+        return Frozen(tensors, {node: self._places[node] for node in tensors}, Recipe(self._inputs, tuple(self._steps)))
+
+    def fold_batch_norms(self) -> None:
+        """Scale each convolution's weights by the batch norm that is its only reader."""
+        for norm in self.gm.graph.find_nodes(op="call_function", target=aten._native_batch_norm_legit_no_training.default):
+            convolution, *statistics = norm.args[:5]
+            is_convolution = convolution.target is aten.convolution.default and len(convolution.users) == 1 and not convolution.args[6]
+            parameters = [*convolution.args[1:3], *statistics] if is_convolution else []
+            if is_convolution and all(given is None or given in self.known for given in parameters) and set(map(_index_of, norm.users)) <= {0}:
+                self._fold_batch_norm(norm)
+
+    def _fold_batch_norm(self, norm: fx.Node) -> None:
+        convolution, scale, shift, mean, variance, _, epsilon = norm.args
+        weight, bias = convolution.args[1:3]
+        fake = tensor_value(weight)
+        with self.gm.graph.inserting_before(convolution):
+            scaled = self.constant(fake.new_empty(fake.shape), _scaled_weight, weight, scale, variance, epsilon)
+            shifted = self.constant(fake.new_empty(fake.shape[:1]), _shifted_bias, bias, scale, shift, mean, variance, epsilon, fake.dtype)
+        convolution.update_arg(1, scaled)
+        convolution.update_arg(2, shifted)
+        for taken in list(norm.users):
+            taken.replace_all_uses_with(convolution)
 
 
 def _index_of(node: fx.Node) -> int:
     return node.args[1] if is_getitem(node) else -1
 
 
-def _fold_batch_norm(gm: fx.GraphModule, norm: fx.Node, known: dict[fx.Node, torch.Tensor]) -> None:
-    convolution, scale, shift, mean, variance, _, epsilon = norm.args
-    old_weight, old_bias = (known.get(given) for given in convolution.args[1:3])
-    factor = torch.rsqrt(known[variance] + epsilon) * (known[scale] if scale is not None else 1)
-    weight = (old_weight * factor.view(-1, *[1] * (old_weight.dim() - 1))).to(old_weight.dtype)
-    bias = ((old_bias if old_bias is not None else 0) - known[mean]) * factor + (known[shift] if shift is not None else 0)
-    fake = tensor_value(convolution.args[1])
-    with gm.graph.inserting_before(convolution):
-        for position, value in ((1, weight.contiguous()), (2, bias.to(weight.dtype))):
-            convolution.update_arg(position, _constant(gm, value, fake.new_empty(value.shape), known))
-    for taken in list(norm.users):
-        taken.replace_all_uses_with(convolution)
+Given = torch.Tensor | None
 
 
-def _constant(gm: fx.GraphModule, value: torch.Tensor, fake: torch.Tensor, known: dict[fx.Node, torch.Tensor]) -> fx.Node:
-    """A new node for the constant `value`, described by `fake`."""
-    name = f"frozen_{len(known)}"
-    gm.register_buffer(name, value, persistent=False)
-    node = gm.graph.get_attr(name)
-    node.meta["val"] = fake
-    known[node] = value
-    return node
+def _factor(scale: Given, variance: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """What a batch norm multiplies a channel by."""
+    return torch.rsqrt(variance + epsilon) * (scale if scale is not None else 1)
+
+
+def _scaled_weight(weight: torch.Tensor, scale: Given, variance: torch.Tensor, epsilon: float) -> torch.Tensor:
+    factor = _factor(scale, variance, epsilon)
+    return (weight * factor.view(-1, *[1] * (weight.dim() - 1))).to(weight.dtype).contiguous()
+
+
+def _shifted_bias(bias: Given, scale: Given, shift: Given, mean: torch.Tensor, variance: torch.Tensor, epsilon: float, dtype: torch.dtype) -> torch.Tensor:
+    """The bias of a convolution behind whose products a batch norm comes."""
+    centered = (bias if bias is not None else 0) - mean
+    return (centered * _factor(scale, variance, epsilon) + (shift if shift is not None else 0)).to(dtype)

@@ -97,7 +97,7 @@ class Executor:
         addresses = {index: tensor.data_ptr() for index, tensor in self.constants.items()}
         self.text = _call_text(source, check_inputs, addresses, self._prepared.address if self._prepared else None)
         bound = {f"{name}{index}": tensor for index, tensor in self.constants.items() for name in ("_i", "_given")}
-        self._names = {**_call_names(built, source), **bound}
+        self._names = {**_call_names(built, source), **bound, "_prepared": self._prepared}  # `run` alone keeps what it needs
         names = {"_runtimes": self._runtimes, "_n_threads": torch.get_num_threads}
         n_threads = "_n_threads()" if threads is None else str(threads)
         self.run = self._run_discarding_counts if built.is_profile else self._define(f"_runtimes[{n_threads}]", names)

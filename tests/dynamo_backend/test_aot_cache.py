@@ -24,6 +24,7 @@ def starts(tmp_path, caplog):
             result = torch.compile(fn, backend="accel", options={"cache_dir": tmp_path, **options})(*args)
         return result, caplog.text
 
+    start.cache_dir = tmp_path
     return start
 
 
@@ -165,9 +166,102 @@ def test_a_damaged_entry_is_a_miss(starts, tmp_path):
     assert COMPILED in starts(torch.sigmoid, torch.ones(5))[1]
 
 
-def test_frozen_graphs_and_texts_are_not_kept(tmp_path):
+class Frozen(torch.nn.Module):
+    """Folds a batch norm and a scaled weight, packs weights, reads a constant in eager, and returns one."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.norm, self.linear = torch.nn.Conv2d(3, 8, 3, bias=False), torch.nn.BatchNorm2d(8), torch.nn.Linear(8, 5)
+        self.scale = torch.nn.Parameter(torch.rand(5))
+
+    def forward(self, x):
+        pooled = self.norm(self.convolution(x)).relu().mean((2, 3))
+        return torch.exp(self.scale * 2.0) * self.linear(pooled), self.linear.weight * 3.0
+
+
+def frozen_model(seed):
+    torch.manual_seed(seed)
+    return Frozen().eval()
+
+
+@pytest.mark.parametrize("fallback_ops", [[], ["aten.exp", "aten.mean"]], ids=["native", "with fallbacks"])
+def test_a_frozen_graph_is_loaded_and_folds_the_parameters_that_there_are(starts, fallback_ops):
+    x = torch.randn(2, 3, 6, 6)
+    with torch.no_grad():
+        for seed in (0, 1):
+            model = frozen_model(seed)
+            result, text = starts(model, x, freeze=True, fallback_ops=fallback_ops)
+            torch.testing.assert_close(result, model(x))
+            assert (LOADED if seed else COMPILED) in text
+        model.norm.running_var.mul_(4.0)
+        model.linear.weight.data.zero_()
+        result, text = starts(model, x, freeze=True, fallback_ops=fallback_ops)
+        torch.testing.assert_close(result, model(x))
+        assert LOADED in text
+
+
+def test_a_loaded_frozen_graph_does_not_serve_another_module(starts):
+    def call(model, x):
+        return model(x)
+
+    first, second, x = frozen_model(0), frozen_model(1), torch.randn(2, 3, 6, 6)
+    with torch.no_grad():
+        starts(call, first, x, freeze=True)
+        torch._dynamo.reset()
+        compiled = torch.compile(call, backend="accel", options={"cache_dir": starts.cache_dir, "freeze": True})
+        for model in (first, second, first):
+            torch.testing.assert_close(compiled(model, x), model(x))
+
+
+def test_frozen_graphs_of_other_layouts_and_kinds_of_parameters_are_compiled_anew(starts):
+    x = torch.randn(3, 6)
+    with torch.no_grad():
+        plain = torch.nn.Linear(6, 6)
+        starts(plain, x, freeze=True)
+        turned = torch.nn.Linear(6, 6)
+        turned.weight = torch.nn.Parameter(turned.weight.detach().t().contiguous().t())
+        result, text = starts(turned, x, freeze=True)
+        torch.testing.assert_close(result, turned(x))
+        assert LOADED not in text
+        result, text = starts(plain, x)
+        torch.testing.assert_close(result, plain(x))
+        assert LOADED not in text
+
+
+def test_parameters_that_shared_memory_may_differ_in_the_next_start(starts):
+    first, second, x = torch.nn.Linear(4, 4, bias=False), torch.nn.Linear(4, 4, bias=False), torch.randn(2, 4)
+    model = torch.nn.Sequential(first, second)
+    with torch.no_grad():
+        second.weight = torch.nn.Parameter(first.weight.data)  # another parameter over the same memory
+        torch.testing.assert_close(starts(model, x, freeze=True)[0], model(x))
+        second.weight = torch.nn.Parameter(torch.randn(4, 4))
+        torch.testing.assert_close(starts(model, x, freeze=True)[0], model(x))
+
+
+def test_a_weight_that_is_an_argument_is_no_constant(starts):
+    """What is frozen in one process must not be in another where the same product reads an argument."""
+    linear, x = torch.nn.Linear(6, 6, bias=False), torch.randn(3, 6)
+    with torch.no_grad():
+        starts(lambda x: torch.nn.functional.linear(x, linear.weight), x, freeze=True)
+        for factor in (1.0, 2.0):
+            weight = torch.full((6, 6), factor)
+            result, _ = starts(torch.nn.functional.linear, x, weight, freeze=True)
+            torch.testing.assert_close(result, torch.nn.functional.linear(x, weight))
+
+
+def test_training_under_freeze_is_loaded(starts):
+    x, gradients = torch.randn(6, 4), []
+    for _ in range(2):
+        torch.manual_seed(0)
+        linear = torch.nn.Linear(4, 3)
+        result, text = starts(linear, x, freeze=True)
+        result.square().sum().backward()
+        gradients.append(linear.weight.grad)
+    assert LOADED in text and torch.equal(*gradients)
+
+
+def test_texts_are_not_kept(tmp_path):
     assert keeps(Options.parse())
-    assert not keeps(Options.parse({"freeze": True}))
     assert not keeps(Options.parse({"dump_dir": tmp_path}))
 
 
