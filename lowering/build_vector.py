@@ -6,9 +6,10 @@ Two equal pure instructions in the same or an enclosing region are one; loads ar
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 from ..csrc import isa
-from .index_expr import Dim, IndexExpr, symbol
+from .index_expr import Dim, IndexExpr, symbol, symbols_of
 from .vector_ir import Addr, Carried, If, Instruction, Let, LoadScalar, Loop, V
 
 __all__ = ["Builder"]
@@ -88,6 +89,20 @@ class Builder:
         self._regions[-1].append(Instruction("qany.q", (predicate,), None, name))
         return symbol(name)
 
+    def interleave(self, strands: Sequence[Callable[[], None]]) -> None:
+        """What the strands write, a node of each in turn, so that their chains of instructions wait for operands side by side.
+
+        No strand may read what another one stores. Strands with loops or branches stay one behind the other.
+        """
+        region = self._regions[-1]
+        start, parts = len(region), []
+        for strand in strands:
+            first = len(region)
+            strand()
+            parts.append(region[first:])
+        if len(parts) > 1 and all(isinstance(node, (Instruction, Let, LoadScalar)) for part in parts for node in part):
+            region[start:] = _in_turn(parts)
+
     def append(self, node) -> None:
         """Appends a node as it is (Barrier)."""
         self._regions[-1].append(node)
@@ -155,3 +170,32 @@ def _flat(body):
         elif isinstance(node, If):
             yield from _flat(node.body)
             yield from _flat(node.orelse)
+
+
+def _in_turn(parts: list[list]) -> Iterator:
+    """The nodes of the parts in turn; one that needs a value of another part, which value numbering has shared, waits for it."""
+    queues = [list(reversed(part)) for part in parts]
+    pending = {_defined(node) for part in parts for node in part} - {None}
+    while any(queues):
+        for queue in queues:
+            if queue and not _used(queue[-1]) & pending:
+                node = queue.pop()
+                pending.discard(_defined(node))
+                yield node
+
+
+def _defined(node: Instruction | Let | LoadScalar) -> str | None:
+    if isinstance(node, Instruction):
+        return node.result.name if node.result else node.scalar
+    return node.name
+
+
+def _used(node: Instruction | Let | LoadScalar) -> set[str]:
+    operands = node.operands if isinstance(node, Instruction) else (node.value,) if isinstance(node, Let) else (node.address, node.bound)
+    names: set[str] = set()
+    for operand in operands:
+        if isinstance(operand, V):
+            names.add(operand.name)
+        elif isinstance(operand, (Addr, IndexExpr)):
+            names |= symbols_of(operand.index if isinstance(operand, Addr) else operand)
+    return names

@@ -179,7 +179,7 @@ class Reduce(Statement):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scan(Statement):
-    """targets[0][i] = running op over the last dim of `expr`; op: "sum", "prod", "max", "min", "logsumexp".
+    """targets[0][i] = running op over the last dim of `expr`, rounded to the target's dtype; op: "sum", "prod", "max", "min", "logsumexp".
 
     With "max" and "min" targets[1], if given, receives the i64 position of the running winner (the latest of equals).
     """

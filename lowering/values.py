@@ -370,12 +370,12 @@ class Graph:
         result = self.constant(0, "i64", value.sizes) if op.startswith("arg") else self.cast(value, dtype or value.dtype)
         return result if keepdim else result.squeeze(dims)
 
-    def scan(self, op: str, value: Value, dim: int, n_outputs: int = 1) -> tuple[Value, ...]:
-        """Running op along dim; see Scan."""
+    def scan(self, op: str, value: Value, dim: int, n_outputs: int = 1, dtype: str | None = None) -> tuple[Value, ...]:
+        """Running op along dim, the results converted to `dtype`; see Scan."""
         dim %= value.rank
         order = [d for d in range(value.rank) if d != dim] + [dim]
         moved = value.permute(order)
-        buffers = [self.buffer(value.dtype if i == 0 else "i64", value.sizes) for i in range(n_outputs)]
+        buffers = [self.buffer((dtype or value.dtype) if i == 0 else "i64", value.sizes) for i in range(n_outputs)]
         outputs = tuple(Target(b, 0, tuple(b.strides[d] for d in order)) for b in buffers)
         self.statements.append(Scan(outputs, moved.sizes, op, moved.expr, self._origins(value)))
         return tuple(self.read(b) for b in buffers)

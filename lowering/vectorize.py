@@ -7,6 +7,8 @@ row (lanes are combined at the end of a phase) or among the outer axes (every la
 
 from __future__ import annotations
 
+import functools
+
 from .accumulate import Accumulator
 from .axis_order import collapse, in_memory_order, is_outer_level
 from .fuse import Group
@@ -14,7 +16,7 @@ from .index_expr import Dim, floordiv, product
 from .kernel_writer import BoundKernel, KernelWriter, PointEmitter, Scratch
 from .tensor_ir import Buffer, Gather, Load, Op, Reduce, Statement, leaves, reads, walk
 from .transposed_tiles import TileWriter, find_transposed
-from .values import EXPENSIVE
+from .values import EXPENSIVE, length_of
 from .vector_ir import MEMORY_TYPE, V
 from ..csrc.abi import DTYPE_BYTES
 
@@ -22,6 +24,9 @@ __all__ = ["lower_group"]
 
 UNROLLED_OPERATORS = 24  # a phase with fewer operators is unrolled over independent accumulators
 UNROLL = 4
+# Elementary functions are long chains of dependent instructions: two vectors side by side hide half of their latency. Bounded for compile time.
+CHAINS = 2
+MAX_CHAIN_LENGTH = 192
 
 
 def lower_group(group: Group, name: str, lanes: int) -> BoundKernel:
@@ -135,7 +140,14 @@ class _GroupLowering:
         size = self.sizes[self.vector]
         small = sum(1 for s in self.group.statements for e in walk(*s.expressions()) if isinstance(e, Op)) <= UNROLLED_OPERATORS
         wide = isinstance(size, int) and size >= UNROLL * self.lanes
-        return UNROLL if self.group.row and small and wide else 1
+        if not self.group.row:
+            return self._chains(self.group.statements) if wide else 1
+        return UNROLL if small and wide else 1
+
+    def _chains(self, statements) -> int:
+        """Vectors whose elementary functions run side by side."""
+        lengths = [length_of(e.name) for s in statements for e in walk(*s.expressions()) if isinstance(e, Op)]
+        return CHAINS if max(lengths, default=0) > 1 and sum(lengths) <= MAX_CHAIN_LENGTH else 1
 
     # Rows
 
@@ -151,7 +163,7 @@ class _GroupLowering:
         row_axes = [a for a in range(self.n_outer, len(self.sizes)) if a != self.vector]
         in_row = self.vector is not None and self.vector >= self.n_outer
         reduces = [s for s in full if isinstance(s, Reduce)]
-        copies = self._row_unroll(full) if in_row and reduces else 1
+        copies = self._row_unroll(full, bool(reduces)) if in_row else 1
         lanes_of = [Accumulator(self.w, s.op, s.expr.dtype) for s in reduces]
         initial = [[a.initial() for a in lanes_of] for _ in range(max(len(points), copies))]
         carried = tuple(v for group in initial for acc in group for v in acc)
@@ -171,10 +183,12 @@ class _GroupLowering:
             scope.next = self._nest(axes[1:], {**row, axes[0]: scope.index}, scope.values, leaf)
         return scope.results
 
-    def _row_unroll(self, full) -> int:
+    def _row_unroll(self, full, has_reduces: bool) -> int:
         size = self.sizes[self.vector]
+        if isinstance(size, int) and size < UNROLL * self.lanes:
+            return 1
         operators = sum(1 for s in full for e in walk(*s.expressions()) if isinstance(e, Op))
-        return UNROLL if operators <= UNROLLED_OPERATORS and (not isinstance(size, int) or size >= UNROLL * self.lanes) else 1
+        return UNROLL if has_reduces and operators <= UNROLLED_OPERATORS else self._chains(full)
 
     def _row_vectors(self, full, accumulators, point, row, registers, values, copies):
         """A pass over the vector axis inside the row: unrolled part, whole vectors, predicated tail."""
@@ -187,10 +201,12 @@ class _GroupLowering:
             if begin != end:
                 with self.w.loop("j", begin, end, lanes * count, carried=values) as scope:
                     new = list(scope.values)
-                    for c in range(count):
-                        at = {**point, **row, self.vector: scope.index + c * lanes}
+
+                    def strand(c: int, new=new, index=scope.index) -> None:
                         part = slice(c * width, (c + 1) * width)
-                        new[part] = self._point(full, accumulators, at, None, dict(registers), new[part])
+                        new[part] = self._point(full, accumulators, {**point, **row, self.vector: index + c * lanes}, None, dict(registers), new[part])
+
+                    self.w.interleave([functools.partial(strand, c) for c in range(count)])
                     scope.next = tuple(new)
                 values, begin = scope.results, end
         if begin != size:
@@ -205,10 +221,13 @@ class _GroupLowering:
     def _columns(self, full, accumulators, points, row, mask, registers, values):
         width = sum(a.width for a in accumulators)
         new = list(values)
-        for u, point in enumerate(points):
+
+        def strand(u: int) -> None:
             part = slice(u * width, (u + 1) * width)
             local = registers[u] if not self.group.row else dict(registers[u])
-            new[part] = self._point(full, accumulators, {**point, **row}, mask, local, new[part], u)
+            new[part] = self._point(full, accumulators, {**points[u], **row}, mask, local, new[part], u)
+
+        self.w.interleave([functools.partial(strand, u) for u in range(len(points))])
         return tuple(new)
 
     def _point(self, full, accumulators, coords, mask, registers, values, column: int = 0) -> list[V]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .accumulate import Accumulator
 from .index_expr import Dim, floordiv, product
 from .kernel_writer import BoundKernel, KernelWriter, PointEmitter, loaded_index
-from .select import constant, select
+from .select import cast, constant, select
 from .tensor_ir import Buffer, Load, Scan, Scatter, Target
 from .vector_ir import MEMORY_TYPE, V
 from ..csrc.abi import DTYPE_BYTES
@@ -16,15 +16,22 @@ _ATOMIC = {"mul": "mul", "min": "minimum", "max": "maximum", "add": "add"}
 
 
 def lower_scan(scan: Scan, name: str, lanes: int) -> BoundKernel:
-    """A kernel that runs along the last axis; lanes are neighbours on the axis before it, where there is one."""
+    """A kernel that runs along the last axis; lanes are neighbours on it where memory is, else on the axis before it, where there is one."""
     w = KernelWriter(lanes)
     outer = scan.domain[:-1]
+    if _runs_along_lanes(scan, lanes):
+        _outer_loops(w, outer, None, lambda coords, _: _scan_along_lanes(w, scan, coords))
+        return _finish_scan(w, scan, name)
     vector = max((a for a, size in enumerate(outer) if size != 1), default=None, key=lambda a: (scan.outputs[0].strides[a] == 1, a))
 
     def row(coords: dict[int, Dim], mask: V | None):
         _scan_row(w, scan, coords, vector, mask)
 
     _outer_loops(w, outer, vector, row)
+    return _finish_scan(w, scan, name)
+
+
+def _finish_scan(w: KernelWriter, scan: Scan, name: str) -> BoundKernel:
     points = product(scan.domain)
     bytes_ = points * 2 * DTYPE_BYTES[scan.expr.dtype]
     return w.finish(name, f"scan {scan.op}: {', '.join(scan.origins)}", "scan", scan.origins, points, bytes_)
@@ -61,7 +68,40 @@ def _scan_row(w: KernelWriter, scan: Scan, coords, vector, mask) -> None:
         value = point.emit(scan.expr)
         scope.next = tuple(_scan_step(w, scan, list(scope.values), value, scope.index))
         for target, result in zip(scan.outputs, scope.next):
-            point.store(target, result)
+            _store_result(point, scan, target, result)
+
+
+def _runs_along_lanes(scan: Scan, lanes: int) -> bool:
+    """Whether lanes can be neighbours on the scanned axis: they are combined in log2(lanes) steps, whatever the order."""
+    size = scan.domain[-1]
+    is_simple = scan.op in ("sum", "max", "min") and len(scan.outputs) == 1 and scan.expr.dtype != "bool"
+    return is_simple and scan.outputs[0].strides[-1] == 1 and (not isinstance(size, int) or size >= lanes)
+
+
+def _scan_along_lanes(w: KernelWriter, scan: Scan, coords) -> None:
+    """A row by vectors of its elements; the last lane of the results before is carried in all lanes."""
+    axis, size, dtype = len(scan.domain) - 1, scan.domain[-1], scan.expr.dtype
+    identity = Accumulator(w, scan.op, dtype).identity()
+    carry, whole = identity, floordiv(size, w.lanes) * w.lanes
+    for begin, end, is_tail in ((0, whole, False), (whole, size, True)):
+        if begin == end:
+            continue
+        with w.loop("s", begin, end, w.lanes, carried=(carry,)) as scope:
+            point = PointEmitter(w, [coords[a] for a in range(axis)] + [scope.index], axis, w.op("qtail.q", size - scope.index) if is_tail else None)
+            value, distance = point.emit(scan.expr), 1
+            while distance < w.lanes:
+                before = w.op(f"vrot.{value.type}", value, -distance)
+                before = w.op(f"vmux.{value.type}", w.op("qtail.q", distance), identity, before)
+                value, distance = _scan_step(w, scan, [before], value, scope.index)[0], 2 * distance
+            (result,) = _scan_step(w, scan, list(scope.values), value, scope.index)
+            _store_result(point, scan, scan.outputs[0], result)
+            scope.next = (w.op(f"vperm.{result.type}", result, constant(w, w.lanes - 1, "i32")),)
+        (carry,) = scope.results
+
+
+def _store_result(point: PointEmitter, scan: Scan, target: Target, result: V) -> None:
+    """The running result, in the target's dtype; positions are i64 already."""
+    point.store(target, cast(point.w, result, scan.expr.dtype, target.buffer.dtype) if target is scan.outputs[0] else result)
 
 
 def _scan_start(w: KernelWriter, scan: Scan) -> list[V]:

@@ -82,6 +82,7 @@ typedef _Float16 dvx_x86_hf DVX_VECTOR(DVX_HOST_BYTES / 2);
 #define DVX_X86_SHR_D(a, n) __builtin_ia32_psrlv8di(a, n)
 #define DVX_X86_MULUDQ(a, b) __builtin_ia32_pmuludq512(a, b)
 #define DVX_X86_PERM_W(a, n) __builtin_ia32_permvarsi512(a, n)
+#define DVX_X86_PERM_PAIR(a, n, b) __builtin_ia32_vpermi2varpd512(a, n, b)
 #define DVX_X86_MUX(m, a, b) ((dvx_hsf)(((dvx_hw)(a) & (dvx_hw)(m)) | ((dvx_hw)(b) & ~(dvx_hw)(m))))
 #endif
 #else /* gcc */
@@ -113,6 +114,7 @@ typedef _Float16 dvx_x86_hf DVX_VECTOR(DVX_HOST_BYTES / 2);
 #define DVX_X86_SHR_D(a, n) __builtin_ia32_psrlv8di_mask(a, n, (dvx_x86_d){0}, DVX_X86_M8)
 #define DVX_X86_MULUDQ(a, b) __builtin_ia32_pmuludq512_mask(a, b, (dvx_x86_d){0}, DVX_X86_M8)
 #define DVX_X86_PERM_W(a, n) __builtin_ia32_permvarsi512_mask(a, n, (dvx_hw){0}, DVX_X86_M16)
+#define DVX_X86_PERM_PAIR(a, n, b) __builtin_ia32_vpermt2varpd512_mask((dvx_x86_d)(n), a, b, DVX_X86_M8)
 #define DVX_X86_MUX(m, a, b) \
     ((dvx_hsf)__builtin_ia32_pternlogd512_mask((dvx_hw)(m), (dvx_hw)(a), (dvx_hw)(b), 0xca, DVX_X86_M16))
 #define DVX_X86_UP_HF(x) __builtin_ia32_vcvtph2ps512_mask((short DVX_VECTOR(32))(x), (dvx_hsf){0}, DVX_X86_M16, 4)

@@ -111,7 +111,20 @@ DVX_FN dvx_hd dvx_iota_d(int i) { return (dvx_hd){DVX_LIST64(DVX_LANE)} + i * (D
             r.p[i] = *(const unaligned *)&twice.e[(k & (DVX_LANES - 1)) + i * DVX_STEP_##T]; \
         return r; \
     }
+#if defined(DVX_X86_PERM_PAIR) && DVX_VLEN == DVX_HOST_BYTES
+/* Both pieces of a 64-bit value are one operand of AVX-512's permutations. */
+#define DVX_ROTATE64(ROW, REGS, NAME, T) \
+    DVX_FN dvx_##T dvx_##NAME(dvx_##T a, int32_t k) \
+    { \
+        dvx_##T r; \
+        DVX_TICK(ROW, REGS); \
+        DVX_FOR(i, DVX_PIECES_##T) \
+            r.p[i] = (dvx_h##T)DVX_X86_PERM_PAIR((dvx_hdf)a.p[0], dvx_iota_d(i) + k, (dvx_hdf)a.p[1]); \
+        return r; \
+    }
+#else
 #define DVX_ROTATE64 DVX_ROTATE_IN_MEMORY
+#endif
 
 /* Values of one piece stay in registers. */
 #if DVX_VLEN > DVX_HOST_BYTES

@@ -7,6 +7,7 @@ exponentials, then the weighted values are added to what earlier blocks left, sc
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from ..index_expr import Dim, floordiv, maximum, minimum
 from ..kernel_writer import KernelWriter, PointEmitter, Sink
@@ -21,6 +22,8 @@ __all__ = ["Blocks", "write_attention"]
 
 # Accumulators of a row's largest score: they hide the latency of vfmax.
 MAX_UNROLL = 2
+# Exponentials that run side by side: their latency is several times what they issue.
+EXP_CHAINS = 2
 LARGEST, TOTAL, FACTOR = range(3)
 
 
@@ -297,17 +300,32 @@ class _AttentionKernel:
     def _exponentials(self, base: Dim, end: Dim, shift: V) -> V:
         """exp(score - shift) in place, 0 behind the end; returns their sum, in all lanes."""
         w, lanes = self.w, self.w.lanes
-        whole, total = w.let(floordiv(end, lanes) * lanes), zero(w, self.type)
-        for begin, stop, is_tail in ((0, whole, False), (whole, end, True)):
+        strip, whole = w.let(floordiv(end, EXP_CHAINS * lanes) * (EXP_CHAINS * lanes)), w.let(floordiv(end, lanes) * lanes)
+
+        def step(j: Dim, total: V, mask: V | None) -> V:
+            weight = self._exp(w.op(f"vfsub.{self.type}", self._load(self.scores, base + j), shift))
+            if mask is not None:
+                weight = w.op(f"vmux.{self.type}", mask, weight, zero(w, self.type))
+            self._store(self.scores, base + j, weight)
+            return w.op(f"vfadd.{self.type}", total, weight)
+
+        with w.loop("j", 0, strip, EXP_CHAINS * lanes, carried=(zero(w, self.type),) * EXP_CHAINS) as loop:
+            sums = list(loop.values)
+
+            def strand(c: int, index=loop.index) -> None:
+                sums[c] = step(index + c * lanes, sums[c], None)
+
+            w.interleave([functools.partial(strand, c) for c in range(EXP_CHAINS)])
+            loop.next = tuple(sums)
+        total, *rest = loop.results
+        for begin, stop, is_tail in ((strip, whole, False), (whole, end, True)):
             if begin == stop:
                 continue
-            with w.loop("j", begin, stop, lanes, carried=(total,), unroll=1 if is_tail else 2) as loop:
-                weight = self._exp(w.op(f"vfsub.{self.type}", self._load(self.scores, base + loop.index), shift))
-                if is_tail:
-                    weight = w.op(f"vmux.{self.type}", w.op("qtail.q", end - loop.index), weight, zero(w, self.type))
-                self._store(self.scores, base + loop.index, weight)
-                loop.next = (w.op(f"vfadd.{self.type}", loop.values[0], weight),)
+            with w.loop("j", begin, stop, lanes, carried=(total,)) as loop:
+                loop.next = (step(loop.index, loop.values[0], w.op("qtail.q", end - loop.index) if is_tail else None),)
             total = loop.results[0]
+        for other in rest:
+            total = w.op(f"vfadd.{self.type}", total, other)
         return w.op(f"vredadd.{self.type}", total)
 
     # Values

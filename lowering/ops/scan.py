@@ -21,7 +21,7 @@ def _running(g: Graph, op: str, x: Value, dim: int, dtype) -> Value:
     if x.rank == 0 or x.numel == 0:
         return x
     wide = g.cast(x, _ACCUMULATOR.get(result, "i64"))
-    return g.cast(g.scan(op, wide, dim)[0], result)
+    return g.scan(op, wide, dim, dtype=result)[0]
 
 
 @lowering(aten.cumsum.default)
@@ -57,4 +57,4 @@ def logcumsumexp(g: Graph, x: Value, dim: int) -> Value:
     if x.rank == 0 or x.numel == 0:
         return x
     wide = g.cast(x, "f32" if x.dtype in ("f16", "bf16") else x.dtype)
-    return g.cast(g.scan("logsumexp", wide, dim)[0], x.dtype)
+    return g.scan("logsumexp", wide, dim, dtype=x.dtype)[0]

@@ -170,7 +170,7 @@ class TensorInterpreter:
         result = SCANS[s.op](self.evaluate(s.expr, domain))
         results = result if isinstance(result, tuple) else (result,)
         for target, values in zip(s.outputs, results):
-            self._put(target, domain, values)
+            self._put(target, domain, values.to(TORCH_DTYPES[target.buffer.dtype]))
 
     def _scatter(self, s) -> None:
         domain = self._domain(s)
