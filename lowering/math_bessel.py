@@ -1,7 +1,8 @@
 """Bessel functions of orders 0 and 1, the Airy function and the spherical Bessel function on f64 lanes; f32 lanes convert, compute here, round once.
 
-Chebyshev series near 0, modulus and phase (or an exponential) times a series in 1/x far from it; bessel_tables.py has the coefficients.
-Errors are a few units of the last place of the largest value around, so relative only away from the zeros of J, Y and Ai.
+I, K and Ai right of -2.09: Chebyshev series near 0, an exponential times a series in 1/x far from it. J, Y and Ai left of there: the rational
+approximations that eager's kernels evaluate, errors of up to 1e-6 included. bessel_tables.py has the coefficients.
+Other errors are a few units of the last place of the largest value around, so relative only away from the zeros of J, Y and Ai.
 """
 
 from __future__ import annotations
@@ -9,72 +10,70 @@ from __future__ import annotations
 import math
 
 from . import bessel_tables as table
-from .lanes import Lanes, chebyshev
+from .lanes import Lanes, chebyshev, polynomial
 from .math_double import cos_sin, exp, log, through_double
 
 __all__ = ["airy_ai", "bessel_j0", "bessel_j1", "bessel_y0", "bessel_y1", "i0", "i0e", "i1", "i1e", "k0", "k0e", "k1", "k1e", "spherical_bessel_j0"]
 
-ORDER_0 = (table.J0_NEAR, table.Y0_NEAR, table.P0, table.Q0)
-ORDER_1 = (table.J1_NEAR, table.Y1_NEAR, table.P1, table.Q1)
-NEAR = 8.0  # the series in x² end here
+JY_NEAR = 5.0  # J and Y: polynomials in x² end here
+NEAR = 8.0  # I: the series in x end here
+SQUARED_ZEROS = ((5.78318596294678452118, 30.4712623436620863991), (14.6819706421238932572, 49.2184563216946036703))  # of J0 and J1, the first two
 
 
-def _in_square(x: Lanes, coefficients) -> Lanes:
-    """A series in x² on 0..64, of a bounded x."""
-    return chebyshev(x * x * (2 / NEAR**2) - 1.0, coefficients)
+def _ratio(x: Lanes, name: str) -> Lanes:
+    return polynomial(x, getattr(table, f"{name}_NUMERATOR")) / polynomial(x, getattr(table, f"{name}_DENOMINATOR"))
 
 
-def _far(x: Lanes, order: int, tables, is_second_kind: bool) -> Lanes:
-    """J or Y of x >= 8 by modulus and phase."""
-    ratio = NEAR / x
-    t = ratio * ratio * 2.0 - 1.0
-    p, q = chebyshev(t, tables[2]), ratio * chebyshev(t, tables[3])
-    # cos and sin of x - pi/4 - order pi/2 from those of x, which loses no bits of x
-    sine, cosine = cos_sin(x, 0) * math.sqrt(0.5), cos_sin(x, 1) * math.sqrt(0.5)
-    c, s = (cosine + sine, sine - cosine) if order == 0 else (sine - cosine, -(sine + cosine))
-    wave = p * s + q * c if is_second_kind else p * c - q * s
-    return wave * (2 / math.pi / x).sqrt()  # NaN at infinity, as eager has it
+def _far(x: Lanes, order: int, is_second_kind: bool) -> Lanes:
+    """J or Y of x >= 5 by modulus and phase."""
+    w = JY_NEAR / x
+    p, q = _ratio(w * w, f"P{order}"), w * _ratio(w * w, f"Q{order}")
+    phase = x - (order + 0.5) * math.pi / 2
+    sine, cosine = cos_sin(phase, 0), cos_sin(phase, 1)
+    wave = p * sine + q * cosine if is_second_kind else p * cosine - q * sine
+    return wave * math.sqrt(2 / math.pi) / x.sqrt()  # NaN at infinity, as eager has it
 
 
-def _first_kind(a: Lanes, order: int, tables) -> Lanes:
+def _first_near(near: Lanes, order: int) -> Lanes:
+    """J of 0 <= x <= 5."""
+    square = near * near
+    value = (square - SQUARED_ZEROS[order][0]) * (square - SQUARED_ZEROS[order][1]) * _ratio(square, f"J{order}")
+    return near * value if order else value
+
+
+def _first_kind(a: Lanes, order: int) -> Lanes:
     """J of a >= 0."""
-    near = a.min(NEAR)
-    value = _in_square(near, tables[0])
-    value = near * value if order else value
-    return value.where(a.lt(NEAR), _far(a.max(NEAR), order, tables, False)).where(a.eq(a), a)
+    value = _first_near(a.min(JY_NEAR), order)
+    return value.where(a.le(JY_NEAR), _far(a.max(JY_NEAR), order, False)).where(a.eq(a), a)
 
 
-def _second_kind(x: Lanes, order: int, tables) -> Lanes:
+def _second_kind(x: Lanes, order: int) -> Lanes:
     """Y of x > 0; -inf at 0, NaN below."""
-    near = x.max(1e-300).min(NEAR)
-    first = _in_square(near, tables[0])
-    if order:
-        first = near * first
-        value = near * _in_square(near, tables[1]) + (2 / math.pi) * (log(near) * first - 1.0 / near)
-    else:
-        value = _in_square(near, tables[1]) + (2 / math.pi) * log(near) * first
-    value = value.where(x.lt(NEAR), _far(x.max(NEAR), order, tables, True)).where(x.eq(x), x)
+    near = x.max(1e-300).min(JY_NEAR)
+    value, product = _ratio(near * near, f"Y{order}"), log(near) * _first_near(near, order)
+    value = near * value + (2 / math.pi) * (product - 1.0 / near) if order else value + (2 / math.pi) * product
+    value = value.where(x.le(JY_NEAR), _far(x.max(JY_NEAR), order, True)).where(x.eq(x), x)
     return x.of(-math.inf).where(x.eq(0.0), value.where(x.ge(0.0), x.of(math.nan)))
 
 
 def bessel_j0(x: Lanes) -> Lanes:
     """J0(x)."""
-    return x.of(1.0).where(abs(x).lt(1e-8), _first_kind(abs(x), 0, ORDER_0))
+    return (1.0 - x * x * 0.25).where(abs(x).lt(1e-5), _first_kind(abs(x), 0))
 
 
 def bessel_j1(x: Lanes) -> Lanes:
     """J1(x), which is odd."""
-    return _odd(_first_kind(abs(x), 1, ORDER_1), x)
+    return _odd(_first_kind(abs(x), 1), x)
 
 
 def bessel_y0(x: Lanes) -> Lanes:
     """Y0(x)."""
-    return _second_kind(x, 0, ORDER_0)
+    return _second_kind(x, 0)
 
 
 def bessel_y1(x: Lanes) -> Lanes:
     """Y1(x)."""
-    return _second_kind(x, 1, ORDER_1)
+    return _second_kind(x, 1)
 
 
 def _odd(value: Lanes, x: Lanes) -> Lanes:
@@ -104,9 +103,8 @@ def i1e(x: Lanes) -> Lanes:
 
 
 def _grown(x: Lanes, scaled: Lanes) -> Lanes:
-    """e**|x| scaled, in two factors: the first alone overflows before the product does."""
-    half = exp(abs(x) * 0.5)
-    return scaled * half * half  # NaN at infinity, as eager has it
+    """e**|x| scaled; where the first overflows, so does eager."""
+    return scaled * exp(abs(x))  # NaN at infinity, as eager has it
 
 
 def i0(x: Lanes) -> Lanes:
@@ -153,7 +151,8 @@ def k1e(x: Lanes) -> Lanes:
     return _k(x, 1, True)
 
 
-AIRY_LOW, AIRY_HIGH = -5.0, 2.0
+AIRY_LOW, AIRY_HIGH = -5.0, 2.0  # the series in x
+AIRY_OSCILLATING = -2.09  # eager's rational functions begin here
 
 
 def _zeta(x: Lanes) -> Lanes:
@@ -163,7 +162,7 @@ def _zeta(x: Lanes) -> Lanes:
 def airy_ai(x: Lanes) -> Lanes:
     """Ai(x)."""
     middle = chebyshev((x.max(AIRY_LOW).min(AIRY_HIGH) - (AIRY_LOW + AIRY_HIGH) / 2) * (2 / (AIRY_HIGH - AIRY_LOW)), table.AIRY_NEAR)
-    value = _airy_left((-x).max(-AIRY_LOW)).where(x.lt(AIRY_LOW), _airy_right(x.max(AIRY_HIGH)).where(x.gt(AIRY_HIGH), middle))
+    value = _airy_left((-x).max(-AIRY_OSCILLATING)).where(x.lt(AIRY_OSCILLATING), _airy_right(x.max(AIRY_HIGH)).where(x.gt(AIRY_HIGH), middle))
     return value.where(abs(x).lt(math.inf), x.of(math.nan))
 
 
@@ -175,13 +174,11 @@ def _airy_right(x: Lanes) -> Lanes:
 
 
 def _airy_left(x: Lanes) -> Lanes:
-    """Ai(-x) for x >= 5."""
+    """Ai(-x) for x > 2.09."""
     zeta = _zeta(x)
-    ratio = (-AIRY_LOW) ** 1.5 * 2 / 3 / zeta
-    t = ratio * ratio * 2.0 - 1.0
-    u, v = chebyshev(t, table.AIRY_U), chebyshev(t, table.AIRY_V) / zeta
-    sine, cosine = cos_sin(zeta, 0) * math.sqrt(0.5), cos_sin(zeta, 1) * math.sqrt(0.5)
-    return (u * (cosine + sine) + v * (sine - cosine)) / (math.sqrt(math.pi) * x.sqrt().sqrt())
+    z, phase = 1.0 / zeta, zeta + math.pi / 4
+    u, v = z * z * _ratio(z * z, "AIRY_F") + 1.0, z * _ratio(z * z, "AIRY_G")
+    return (cos_sin(phase, 0) * u - cos_sin(phase, 1) * v) / (math.sqrt(math.pi) * x.sqrt().sqrt())
 
 
 def spherical_bessel_j0(x: Lanes) -> Lanes:

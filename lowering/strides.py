@@ -5,7 +5,7 @@ Where a symbolic size leaves the answer open, it is None: the caller copies, or 
 
 from __future__ import annotations
 
-from .index_expr import Dim, exact_div
+from .index_expr import Dim, exact_div, product
 
 __all__ = ["common_refinement", "contiguous_strides", "view_strides"]
 
@@ -21,6 +21,14 @@ def contiguous_strides(sizes) -> tuple[Dim, ...]:
 
 def view_strides(old: tuple[Dim, ...], strides: tuple[Dim, ...], new: tuple[Dim, ...]) -> tuple[Dim, ...] | None:
     """Strides that address the same elements as (old, strides) under sizes `new` of equal product, or None where no strides can."""
+    found = _divided_strides(old, strides, new)
+    # symbolic sizes need not divide each other where all elements lie in one row
+    is_row = found is None and tuple(strides) == contiguous_strides(old) and product(old) == product(new)
+    return contiguous_strides(new) if is_row else found
+
+
+def _divided_strides(old: tuple[Dim, ...], strides: tuple[Dim, ...], new: tuple[Dim, ...]) -> tuple[Dim, ...] | None:
+    """view_strides where the sizes of one shape divide those of the other, dim by dim."""
     result: list[Dim] = []
     dims = [(size, stride) for size, stride in zip(old, strides) if size != 1]
     remaining = list(reversed(dims))

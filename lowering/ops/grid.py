@@ -10,11 +10,11 @@ import itertools
 
 import torch
 
-from ..index_expr import render
+from ..index_expr import Dim
 from ..registry import lowering
 from ..values import Graph, Unsupported, Value
 from .join import concatenate
-from .reduce import FLOATS, opmath, reduce_over
+from .reduce import FLOATS, divisor, number_of, opmath, reduce_over
 from .scatter import zeros
 from .upsample import cubic_weights
 
@@ -23,22 +23,22 @@ _BILINEAR, _NEAREST, _BICUBIC = 0, 1, 2
 _ZEROS, _BORDER, _REFLECTION = 0, 1, 2
 
 
-def _unnormalized(coordinate: Value, size: int, align_corners: bool) -> Value:
+def _unnormalized(g: Graph, coordinate: Value, size: Dim, align_corners: bool) -> Value:
     """[-1, 1] to pixel positions."""
     if align_corners:
-        return (coordinate + 1.0) * ((size - 1) / 2.0)
-    return ((coordinate + 1.0) * float(size) - 1.0) * 0.5
+        return (coordinate + 1.0) * (number_of(g, size - 1, coordinate.dtype) / 2.0)
+    return ((coordinate + 1.0) * number_of(g, size, coordinate.dtype) - 1.0) * 0.5
 
 
-def _bound(g: Graph, position: Value, size: int) -> Value:
-    return g.map("minimum", g.map("maximum", position, g.constant(0.0, position.dtype)), g.constant(float(size - 1), position.dtype))
+def _bound(g: Graph, position: Value, size: Dim) -> Value:
+    return g.map("minimum", g.map("maximum", position, g.constant(0.0, position.dtype)), divisor(g, size - 1, position.dtype))
 
 
-def _reflected(g: Graph, position: Value, twice_low: int, twice_high: int) -> Value:
+def _reflected(g: Graph, position: Value, twice_low: int, twice_high: Dim) -> Value:
     """Position folded back into [twice_low / 2, twice_high / 2]."""
     if twice_low == twice_high:
         return position * 0.0
-    low, span = twice_low / 2.0, (twice_high - twice_low) / 2.0
+    low, span = twice_low / 2.0, number_of(g, twice_high - twice_low, position.dtype) / 2.0
     distance = g.realize(g.map("abs", position - low))
     flips = g.realize(g.map("floor", distance / span))
     rest = distance - flips * span
@@ -47,26 +47,30 @@ def _reflected(g: Graph, position: Value, twice_low: int, twice_high: int) -> Va
     return (rest + low).where(is_even, (span + low) - rest)
 
 
-def _padded_position(g: Graph, position: Value, size: int, padding: int, align_corners: bool) -> Value:
+def _padded_position(g: Graph, position: Value, size: Dim, padding: int, align_corners: bool) -> Value:
     if padding == _BORDER:
         return _bound(g, position, size)
     if padding == _REFLECTION:
-        low, high = (0, 2 * (size - 1)) if align_corners else (-1, 2 * size - 1)
-        return _bound(g, _reflected(g, position, low, high), size)
+        return _bound(g, _reflected(g, position, *_mirrors(size, align_corners)), size)
     return position
+
+
+def _mirrors(size: Dim, align_corners: bool) -> tuple[int, Dim]:
+    """Twice the positions at which an image is reflected."""
+    return (0, 2 * (size - 1)) if align_corners else (-1, 2 * size - 1)
 
 
 def _positions(g: Graph, grid: Value, inputs, padding: int, align_corners: bool, is_padded: bool = True) -> list[Value]:
     """Pixel positions per spatial dim (outermost first), each over [batch, points…]; the grid's last dim has x first."""
     n, result = len(inputs), []
     for d, size in enumerate(inputs):
-        position = _unnormalized(grid.select(-1, n - 1 - d), size, align_corners)
+        position = _unnormalized(g, grid.select(-1, n - 1 - d), size, align_corners)
         result.append(g.realize(_padded_position(g, position, size, padding, align_corners) if is_padded else position))
     return result
 
 
-def _is_inside(g: Graph, index: Value, size: int) -> Value:
-    return (index >= 0.0) & (index < float(size))
+def _is_inside(g: Graph, index: Value, size: Dim) -> Value:
+    return (index >= 0.0) & (index < number_of(g, size, index.dtype))
 
 
 def _pixel(g: Graph, x: Value, indices: list[Value], inside: Value, sizes) -> Value:
@@ -86,15 +90,8 @@ def _corners(g: Graph, positions: list[Value], inputs):
         yield indices, g.realize(inside), g.realize(functools.reduce(lambda a, b: a * b, weights))
 
 
-def _static_inputs(x: Value, n: int) -> tuple[int, ...]:
-    inputs = x.sizes[2:]
-    if len(inputs) != n or not all(isinstance(s, int) for s in inputs):
-        raise Unsupported(f"grid_sample on an image of sizes [{', '.join(map(render, inputs))}]")
-    return inputs
-
-
 def _sampled(g: Graph, x: Value, grid: Value, mode: int, padding: int, align_corners: bool, n: int) -> Value:
-    inputs = _static_inputs(x, n)
+    inputs = x.sizes[2:]
     if x.dtype not in FLOATS or grid.dtype != x.dtype:
         raise Unsupported(f"grid_sample of dtypes {x.dtype} and {grid.dtype}")
     sizes = (x.sizes[0], x.sizes[1], *grid.sizes[1:-1])
@@ -142,27 +139,27 @@ def grid_sampler_3d(g: Graph, x: Value, grid: Value, interpolation_mode: int, pa
     return _sampled(g, x, grid, interpolation_mode, padding_mode, align_corners, 3)
 
 
-def _slope(g: Graph, raw: Value, size: int, padding: int, align_corners: bool) -> Value | float:
+def _slope(g: Graph, raw: Value, size: Dim, padding: int, align_corners: bool) -> Value | float:
     """d padded position / d grid coordinate along a dim, given the position before padding."""
-    factor = (size - 1) / 2.0 if align_corners else size / 2.0
+    factor = divisor(g, size - 1 if align_corners else size, raw.dtype) / 2.0
     if padding == _ZEROS:
         return factor
-    slope, position = g.constant(factor, raw.dtype), raw
+    slope, position = factor, raw
     if padding == _REFLECTION:
-        low, high = (0, 2 * (size - 1)) if align_corners else (-1, 2 * size - 1)
+        low, high = _mirrors(size, align_corners)
         if low == high:
             return 0.0
         distance = raw - low / 2.0
-        flips = g.map("floor", g.map("abs", distance) / ((high - low) / 2.0))
+        flips = g.map("floor", g.map("abs", distance) / (number_of(g, high - low, raw.dtype) / 2.0))
         is_even = g.map("floor", flips * 0.5).equals(flips * 0.5)
-        sign = g.constant(-factor, raw.dtype).where(distance < 0.0, factor)
+        sign = (0.0 - factor).where(distance < 0.0, factor)
         slope, position = sign.where(is_even, 0.0 - sign), _reflected(g, raw, low, high)
-    return g.realize(slope.where((position > 0.0) & (position < float(size - 1)), 0.0))
+    return g.realize(slope.where((position > 0.0) & (position < number_of(g, size - 1, raw.dtype)), 0.0))
 
 
 def _sampled_backward(g: Graph, grad: Value, x: Value, grid: Value, mode: int, padding: int, align_corners: bool, output_mask, n: int):
     """Gradients of nearest and bilinear sampling."""
-    inputs = _static_inputs(x, n)
+    inputs = x.sizes[2:]
     if mode == _BICUBIC:
         raise Unsupported(f"backward of grid_sample with interpolation mode {mode}")
     wide, image, points = (g.realize(g.cast(v, opmath(v.dtype))) for v in (grad, x, grid))

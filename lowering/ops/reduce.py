@@ -78,9 +78,15 @@ def _in_two_passes(g: Graph, op: str, x: Value, dims: list[int], keepdim: bool) 
 _PAIR = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum", "any": "or", "all": "and"}
 
 
+def number_of(g: Graph, size: Dim, dtype: str) -> Value | float:
+    """A size to compute with in a float dtype: a number where it is known, else a scalar Value."""
+    return float(size) if isinstance(size, int) else g.cast(g.constant(size, "i64"), dtype)
+
+
 def divisor(g: Graph, count: Dim, dtype: str) -> Value:
     """A number of elements as a scalar Value of a float dtype."""
-    return g.cast(g.constant(count, "i64"), dtype) if not isinstance(count, int) else g.constant(float(count), dtype)
+    number = number_of(g, count, dtype)
+    return number if isinstance(number, Value) else g.constant(number, dtype)
 
 
 def mean_over(g: Graph, x: Value, dims: list[int], keepdim: bool = False) -> Value:
