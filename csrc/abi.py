@@ -14,8 +14,8 @@ from __future__ import annotations
 import dataclasses
 
 __all__ = [
-    "DTYPE_BYTES", "PartitionSource", "STATUS_INDEX_ERROR", "STATUS_NEGATIVE_DEVIATION", "STATUS_NO_PROBABILITY", "STATUS_OK", "STATUS_ZERO_DIVISION",
-    "TensorArg",
+    "DTYPE_BYTES", "PartitionSource", "STATUS_INDEX_ERROR", "STATUS_LENGTHS", "STATUS_NEGATIVE_DEVIATION", "STATUS_NEGATIVE_LENGTH", "STATUS_NO_PROBABILITY",
+    "STATUS_OK", "STATUS_REPEATS", "STATUS_ZERO_DIVISION", "TensorArg",
 ]  # fmt: skip
 
 STATUS_OK = 0
@@ -23,6 +23,9 @@ STATUS_INDEX_ERROR = 1  # an index operand was out of range; the runtime raises 
 STATUS_ZERO_DIVISION = 2  # an integer was divided by 0; the runtime raises eager's RuntimeError, here and below
 STATUS_NO_PROBABILITY = 3  # a probability was not in [0, 1]
 STATUS_NEGATIVE_DEVIATION = 4  # a standard deviation was negative
+STATUS_LENGTHS = 5  # lengths of segments did not sum to the size that they divide
+STATUS_NEGATIVE_LENGTH = 6  # a segment's length was negative
+STATUS_REPEATS = 7  # repeats did not sum to the output size that was given, or one was negative
 
 # accel's dtype names and the bytes an element takes in memory.
 DTYPE_BYTES = {"f32": 4, "f64": 8, "f16": 2, "bf16": 2, "i64": 8, "i32": 4, "i16": 2, "i8": 1, "u8": 1, "bool": 1}

@@ -11,7 +11,7 @@ import math
 
 from . import bessel_tables as table
 from .lanes import Lanes, chebyshev, polynomial
-from .math_double import cos_sin, exp, log, through_double
+from .math_double import any_sine, exp, log, through_double
 
 __all__ = ["airy_ai", "bessel_j0", "bessel_j1", "bessel_y0", "bessel_y1", "i0", "i0e", "i1", "i1e", "k0", "k0e", "k1", "k1e", "spherical_bessel_j0"]
 
@@ -29,7 +29,7 @@ def _far(x: Lanes, order: int, is_second_kind: bool) -> Lanes:
     w = JY_NEAR / x
     p, q = _ratio(w * w, f"P{order}"), w * _ratio(w * w, f"Q{order}")
     phase = x - (order + 0.5) * math.pi / 2
-    sine, cosine = cos_sin(phase, 0), cos_sin(phase, 1)
+    sine, cosine = any_sine(phase, 0), any_sine(phase, 1)
     wave = p * sine + q * cosine if is_second_kind else p * cosine - q * sine
     return wave * math.sqrt(2 / math.pi) / x.sqrt()  # NaN at infinity, as eager has it
 
@@ -178,12 +178,12 @@ def _airy_left(x: Lanes) -> Lanes:
     zeta = _zeta(x)
     z, phase = 1.0 / zeta, zeta + math.pi / 4
     u, v = z * z * _ratio(z * z, "AIRY_F") + 1.0, z * _ratio(z * z, "AIRY_G")
-    return (cos_sin(phase, 0) * u - cos_sin(phase, 1) * v) / (math.sqrt(math.pi) * x.sqrt().sqrt())
+    return (any_sine(phase, 0) * u - any_sine(phase, 1) * v) / (math.sqrt(math.pi) * x.sqrt().sqrt())
 
 
 def spherical_bessel_j0(x: Lanes) -> Lanes:
     """sin(x) / x; 0 at infinity."""
-    value = cos_sin(x, 0) / x
+    value = any_sine(x, 0) / x
     return x.of(0.0).where(abs(x).eq(math.inf), value.where(x.ne(0.0), 1.0))
 
 

@@ -12,9 +12,10 @@ import math
 from collections.abc import Callable
 
 from .lanes import EXPONENT_BIAS, Lanes, integer_part, polynomial, power_of_two, scale_in_steps
+from .math_reduction import reduced_double
 from .select import expansion
 
-__all__ = ["acos", "atan", "cos_sin", "exp", "expm1", "log", "log1p", "pow_", "through_double"]
+__all__ = ["acos", "any_sine", "atan", "cos_sin", "exp", "expm1", "log", "log1p", "pow_", "through_double"]
 
 LN2_HI, LN2_LO = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # fdlibm e_exp.c: the high part has 21 trailing zero bits
 # pi/2 in three parts of 33 bits: fdlibm e_rem_pio2.c
@@ -98,12 +99,20 @@ def log1p(x: Lanes, series: Series = FULL) -> Lanes:
 def cos_sin(x: Lanes, quarter: int) -> Lanes:
     """sin(x + quarter * pi/2): quarter 0 is sine, 1 is cosine.
 
-    Cody-Waite reduction in three parts by fma, accurate for |x| < 2**30; larger f64 arguments lose bits as |x| grows, larger f32
-    arguments take large_reduction.
+    Cody-Waite reduction in three parts by fma, accurate for |x| < 2**30; `any_sine` takes larger ones, too.
     """
     n = (x * (2 / math.pi)).rint()
     r = n.fnma(PIO2[2], n.fnma(PIO2[1], n.fnma(PIO2[0], x)))
     return quadrant(r, n.convert("d") + quarter).where(abs(x).lt(math.inf), x.of(math.nan)).where(x.ne(0.0), x if quarter == 0 else 1.0)
+
+
+def any_sine(x: Lanes, quarter: int) -> Lanes:
+    """cos_sin of any x: a loop that runs once where a lane is large."""
+    b, is_large = x.b, x.b.op("qand.q", abs(x).ge(2.0**30), abs(x).lt(math.inf))
+    with b.loop("rare", 0, b.any(is_large), carried=(cos_sin(x, quarter).v,)) as scope:
+        r, n = reduced_double(x)
+        scope.next = (quadrant(r, n + quarter).where(is_large, Lanes(b, scope.values[0])).v,)
+    return Lanes(b, scope.results[0])
 
 
 def quadrant(r: Lanes, n: Lanes) -> Lanes:
@@ -116,7 +125,7 @@ def quadrant(r: Lanes, n: Lanes) -> Lanes:
 
 def tan(x: Lanes) -> Lanes:
     """sin x / cos x."""
-    return (cos_sin(x, 0) / cos_sin(x, 1)).where(x.ne(0.0), x)
+    return (any_sine(x, 0) / any_sine(x, 1)).where(x.ne(0.0), x)
 
 
 def atan(x: Lanes) -> Lanes:
@@ -228,7 +237,7 @@ FUNCTIONS = {
     "tanh": tanh, "asinh": asinh, "acosh": acosh, "atanh": atanh, "sigmoid": sigmoid, "atan2": atan2, "pow": pow_,
     "exp2": lambda x, series=FULL: exp(x * math.log(2.0), series), "log2": lambda x, series=FULL: log(x, series) * _LOG2E,
     "log10": lambda x, series=FULL: log(x, series) * _LOG10E,
-    "sin": lambda x: cos_sin(x, 0), "cos": lambda x: cos_sin(x, 1),
+    "sin": lambda x: any_sine(x, 0), "cos": lambda x: any_sine(x, 1),
 }  # fmt: skip
 # f32 functions that math_float.py does not give a faster form.
 THROUGH_DOUBLE = ("tan", "atan", "asin", "acos", "atan2")

@@ -11,6 +11,7 @@ import math
 from .build_vector import Builder
 from .lanes import EXPONENT_BIAS, Lanes, integer_part, polynomial, power_of_two, scale_in_steps, split_polynomial
 from .math_double import PIO2, quadrant
+from .math_reduction import TWO_OVER_PI
 from .select import expansion
 from .vector_ir import V
 
@@ -126,10 +127,6 @@ def _rare(x: Lanes, value: Lanes, is_large: V, quarter: int) -> Lanes:
     with b.loop("rare", 0, b.any(is_large), carried=(value.v,)) as scope:
         scope.next = (large_sin(x, quarter).where(is_large, Lanes(b, scope.values[0])).v,)
     return Lanes(b, scope.results[0])
-
-
-# The first 224 bits of 2/pi behind the point, in words of 32 (OEIS A060294 in base 2**32).
-TWO_OVER_PI = (0xA2F9836E, 0x4E441529, 0xFC2757D1, 0xF534DDC0, 0xDB629599, 0x3C439041, 0xFE5163AB)
 
 
 def large_sin(x: Lanes, quarter: int) -> Lanes:

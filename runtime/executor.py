@@ -13,7 +13,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from ..csrc.abi import STATUS_INDEX_ERROR, STATUS_NEGATIVE_DEVIATION, STATUS_NO_PROBABILITY, STATUS_ZERO_DIVISION, PartitionSource, TensorArg
+from ..csrc.abi import (
+    STATUS_INDEX_ERROR, STATUS_LENGTHS, STATUS_NEGATIVE_DEVIATION, STATUS_NEGATIVE_LENGTH, STATUS_NO_PROBABILITY, STATUS_REPEATS, STATUS_ZERO_DIVISION,
+    PartitionSource, TensorArg,
+)  # fmt: skip
 from .arena import Arena, Block
 from .build import BuiltPartition
 from .library import make_counters, make_counting_runtime
@@ -49,6 +52,9 @@ RUNTIME_ERRORS = {
     STATUS_ZERO_DIVISION: "ZeroDivisionError",
     STATUS_NO_PROBABILITY: "Expected p_in >= 0 && p_in <= 1 to be true, but got false.",
     STATUS_NEGATIVE_DEVIATION: "normal expects all elements of std >= 0.0",
+    STATUS_LENGTHS: "segment_reduce(): Expected all rows of lengths along axis to sum to data.size(lengths.dim()-1) when !unsafe.",
+    STATUS_NEGATIVE_LENGTH: "lengths contains negative value!",
+    STATUS_REPEATS: "allocated size does not match required size",
 }
 
 _ARENA = Arena()

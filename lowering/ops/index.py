@@ -13,8 +13,10 @@ from ..index_expr import Dim, render
 from ..registry import lowering
 from ..values import Graph, Unsupported, Value, broadcast_sizes
 from .join import common_dtype
+from .pointwise import require
+from ...csrc.abi import STATUS_REPEATS
 
-__all__ = ["Indexed", "indexed_dims", "ranked"]
+__all__ = ["Indexed", "binary_search", "indexed_dims", "ranked", "sums_to"]
 
 aten = torch.ops.aten
 
@@ -150,6 +152,12 @@ def bucketize_scalar(g: Graph, value, boundaries: Value, *, out_int32: bool = Fa
 
 
 # Where output_size is given; else the size depends on data.
+def sums_to(g: Graph, ends: Value, dim: int, total: Dim) -> Value:
+    """Whether the last of the running sums `ends` along dim is `total`: a condition per element, true of all others."""
+    is_inner = g.index(ends.sizes, dim) < g.constant(ends.sizes[dim] - 1, "i64")
+    return is_inner | ends.equals(g.constant(total, "i64"))
+
+
 @lowering(aten.repeat_interleave.Tensor)
 def repeat_interleave(g: Graph, repeats: Value, *, output_size: Dim | None = None) -> Value:
     if output_size is None:
@@ -157,4 +165,6 @@ def repeat_interleave(g: Graph, repeats: Value, *, output_size: Dim | None = Non
     if repeats.sizes[0] == 0:
         return g.constant(0, repeats.dtype, (output_size,))
     (ends,) = g.scan("sum", g.cast(repeats, "i64"), 0)
+    repeats_fit = sums_to(g, ends, 0, output_size) & (g.cast(repeats, "i64") >= 0)
+    ends = g.realize(require(g, ends, repeats_fit, STATUS_REPEATS))
     return g.cast(binary_search(g, ends, g.index((output_size,), 0), True), repeats.dtype)

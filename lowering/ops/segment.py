@@ -9,10 +9,13 @@ import math
 
 import torch
 
+from ..index_expr import Dim
 from ..registry import lowering
 from ..values import Graph, Unsupported, Value
-from .index import binary_search
+from .index import binary_search, sums_to
 from .join import copied
+from .pointwise import require
+from ...csrc.abi import STATUS_LENGTHS, STATUS_NEGATIVE_LENGTH
 
 aten = torch.ops.aten
 _IDENTITY = {"sum": 0.0, "mean": 0.0, "prod": 1.0, "max": -math.inf, "min": math.inf}
@@ -22,16 +25,18 @@ _SCATTERS = {"sum": "add", "mean": "add", "prod": "mul", "max": "max", "min": "m
 class _Segments:
     """The segments of `data` along `axis`; values per segment have n_segments in its place, and leading dims of their own.
 
-    Elements before the first and behind the last segment count as those of one segment more, which nobody sees.
+    Elements before the first and behind the last segment count as those of one segment more, which nobody sees. With `checks`, lengths that are
+    negative or do not sum to the size raise as in eager; offsets are never checked there.
     """
 
-    def __init__(self, g: Graph, data: Value, lengths: Value | None, offsets: Value | None, axis: int):
+    def __init__(self, g: Graph, data: Value, lengths: Value | None, offsets: Value | None, axis: int, checks: bool = False):
         self.g, self.axis, self.sizes = g, axis % data.rank, data.sizes
         if lengths is None and offsets is None:
             raise Unsupported("segment_reduce by indices: eager has no kernel for it")
         if lengths is not None:
             self.lengths = g.realize(g.cast(lengths, "i64"))
             (ends,) = g.scan("sum", self.lengths, self.axis)
+            ends = g.realize(_checked(g, ends, self.lengths, self.axis, data.sizes[self.axis])) if checks else ends
         else:
             offsets, n = g.realize(g.cast(offsets, "i64")), offsets.sizes[self.axis] - 1
             ends = g.realize(offsets.slice(self.axis, 1, n + 1))
@@ -70,9 +75,15 @@ class _Segments:
         return base.slice(axis, 0, self.n_segments)
 
 
+def _checked(g: Graph, ends: Value, lengths: Value, axis: int, size: Dim) -> Value:
+    """The segments' ends, if they are those of a partition of `size` elements."""
+    ends = require(g, ends, lengths >= 0, STATUS_NEGATIVE_LENGTH)
+    return require(g, ends, sums_to(g, ends, axis, size), STATUS_LENGTHS)
+
+
 @lowering(aten.segment_reduce.default)
 def segment_reduce(g: Graph, data: Value, reduce: str, *, lengths: Value | None = None, indices: Value | None = None, offsets: Value | None = None, axis: int = 0, unsafe: bool = False, initial=None) -> Value:
-    segments = _Segments(g, data, lengths, offsets, axis)
+    segments = _Segments(g, data, lengths, offsets, axis, checks=not unsafe)
     start = _IDENTITY[reduce] if initial is None else float(initial)
     total = segments.scatter(segments.filled(start, data.dtype), data, _SCATTERS[reduce])
     if reduce != "mean":

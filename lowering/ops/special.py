@@ -71,11 +71,21 @@ def polygamma(g: Graph, n, x: Value) -> Value:
     if n == 0:
         return pointwise(g, "digamma", x, kind=KIND.INT_TO_FLOAT)
     compute, result = promote((x,), KIND.INT_TO_FLOAT)
+    if n == 1:
+        return g.cast(_trigamma(g, g.realize(g.cast(x, compute))), result)
     zeta = g.map("zeta", g.constant(n + 1.0, compute), g.cast(x, compute))
     factor = math.factorial(n) if n <= 170 else math.inf
     if compute == "f32" and factor > torch.finfo(torch.float32).max:
         factor = math.inf  # as eager's
     return g.cast(zeta * float(factor if n % 2 else -factor), result)
+
+
+def _trigamma(g: Graph, x: Value) -> Value:
+    """The derivative of digamma; below 1/2 by reflection. Eager's pi is rounded, so its poles at negative integers are large numbers."""
+    sine = g.realize(g.map("sin", x * math.pi))
+    is_low = x < 0.5
+    zeta = g.realize(g.map("zeta", g.constant(2.0, x.dtype), (1.0 - x).where(is_low, x)))
+    return (math.pi**2 / (sine * sine) - zeta).where(is_low, zeta)
 
 
 @lowering(aten.angle.default)

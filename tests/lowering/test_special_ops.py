@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -80,6 +81,33 @@ def test_integer_division_by_zero_raises_as_eager_does(divide):
 def test_integer_division_by_zero_is_seen_where_the_element_is_not_read():
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         compiled(lambda a, b: (a // b)[1:] * 2)(torch.tensor([1, 2, 3]), torch.tensor([0, 1, 1]))
+
+
+@pytest.mark.parametrize("lengths", [[2, 3], [2, 5], [-1, 7]])
+def test_segments_that_do_not_fit_raise_as_in_eager(lengths):
+    data, lengths = torch.arange(6.0), torch.tensor(lengths)
+    with pytest.raises(RuntimeError) as expected:
+        torch.segment_reduce(data, "sum", lengths=lengths)
+    with pytest.raises(RuntimeError, match=re.escape(str(expected.value))):
+        compiled(lambda d, l: torch.segment_reduce(d, "sum", lengths=l))(data, lengths)
+
+
+def test_unsafe_segments_are_not_checked():
+    data, lengths = torch.arange(6.0), torch.tensor([2, 3])
+    got = compiled(lambda d, l: torch.segment_reduce(d * 1, "sum", lengths=l, unsafe=True))(data, lengths)
+    torch.testing.assert_close(got, torch.tensor([1.0, 9.0]))
+
+
+@pytest.mark.parametrize(("repeats", "size"), [([1, 2], 4), ([1, 2], 2), ([-1, 2], 1)])
+def test_repeats_that_do_not_fit_raise(repeats, size):
+    with pytest.raises(RuntimeError, match="allocated size does not match required size"):
+        compiled(lambda r: torch.repeat_interleave(r, output_size=size) * 2)(torch.tensor(repeats))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int8], ids=str)
+def test_trigamma_at_negative_integers_is_as_large_as_eager_s(dtype):
+    x = torch.arange(-100, 5).to(dtype)
+    torch.testing.assert_close(compiled(lambda x: torch.polygamma(1, x))(x), torch.polygamma(1, x))
 
 
 def test_polygamma_agrees_with_eager():

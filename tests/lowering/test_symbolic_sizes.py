@@ -29,6 +29,9 @@ PROGRAMS = {
     "relative shift": lambda x: (x[:, None] * torch.arange(x.shape[0] * 2 - 1)[None, :, None]).reshape(x.shape[0], -1).view(x.shape[0] * 2 - 1, -1) * 2,
     "slice scatter up to the end": lambda x: x.slice_scatter(x[1:] * 2, 0, 1, 20),
     "diagonal scatter": lambda x: x.diagonal_scatter(x.diagonal(1) * 2, 1),
+    "grid sample": lambda x: F.grid_sample(x[None, None] * 2, torch.stack([x, x.flip(1)], -1)[None], align_corners=False),
+    "grid sample of a reflected image": lambda x: F.grid_sample(x[None, None] * 2, torch.stack([x, x.flip(1)], -1)[None], "bicubic", "reflection", align_corners=True),
+    "view of joined rows": lambda x: (torch.cat([x.reshape(-1), x.new_ones(x.shape[0])]) * 2).view(x.shape[0], x.shape[1] + 1),
     "embedding bag": lambda x: F.embedding_bag(x.abs().long() % 4, torch.ones(4, 3), mode="sum"),
 }
 
