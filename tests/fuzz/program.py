@@ -72,10 +72,12 @@ class Program:
         body = [str(line) for line in self.lines] + [f"return {''.join(f'{name}, ' for name in self.outputs)}"]
         return f"def program({', '.join(spec.name for spec in self.inputs)}):\n" + "".join(f"    {line}\n" for line in body)
 
-    def function(self) -> Callable:
-        """The program, ready to be called or compiled."""
+    def function(self, *, is_exact: bool = False) -> Callable:
+        """The program, ready to be called or compiled; with `is_exact` its casts to other floating-point dtypes are to float64."""
         namespace = {"torch": torch, "F": F}
         text = self.function_text()
+        if is_exact:
+            text = re.sub(r"torch\.(float32|float16|bfloat16)\b", "torch.float64", text)
         exec(compile(text, f"<program {hash(text) & 0xFFFFFFFF:x}>", "exec"), namespace)
         return namespace["program"]
 
@@ -116,7 +118,7 @@ def check(program: Program) -> str | None:
         except Exception as error:
             cause = getattr(error, "inner_exception", error)
             return f"batch {batch}, {times} call: {type(cause).__name__}: {next(iter(str(cause).strip().splitlines()), '')}"
-        found = difference(expected, got, lambda: _exact(program, function, batch))
+        found = difference(expected, got, lambda: _exact(program, batch))
         if found is not None:
             return None if _is_upstream(program, function, batch, got) else f"batch {batch}, {times} call: {found}"
     return None
@@ -128,10 +130,10 @@ def _run(program: Program, function: Callable, batch: int) -> Run:
         return run_call(function, program.make_inputs(batch), is_backward=program.is_backward)
 
 
-def _exact(program: Program, function: Callable, batch: int) -> Run | None:
+def _exact(program: Program, batch: int) -> Run | None:
     """The run in float64; None where the program does not take it."""
     try:
-        return run_call(function, copy_tensors(program.make_inputs(batch), torch.float64), is_backward=program.is_backward)
+        return run_call(program.function(is_exact=True), copy_tensors(program.make_inputs(batch), torch.float64), is_backward=program.is_backward)
     except (RuntimeError, IndexError, TypeError):  # mixed dtypes that only the original ones allow
         return None
 
@@ -142,4 +144,4 @@ def _is_upstream(program: Program, function: Callable, batch: int, got: Run) -> 
         theirs = _run(program, torch.compile(function, backend="aot_eager", **SETUPS[program.setup]), batch)
     except Exception:  # aot_eager cannot run it: the difference counts as ours
         return False
-    return difference(theirs, got, lambda: _exact(program, function, batch)) is None
+    return difference(theirs, got, lambda: _exact(program, batch)) is None
