@@ -95,24 +95,7 @@ def _compile(
         guard_constants(gm)
     rewrite(gm)
 
-    ours: list[Exception] = []
-
-    def compiler_of(kind: str) -> Callable:
-        def compile_kind(graph_module: torch.fx.GraphModule, kind_inputs: Sequence) -> Callable:
-            from .compile_graph import compile_graph
-            from .freeze import find_constants
-            from .saved_layout import follow_saved
-
-            if kind == "backward":
-                follow_saved(graph_module, kind_inputs)
-            constants = find_constants(graph_module, example_inputs) if is_frozen and kind == "inference" else {}
-            try:
-                return compile_graph(graph_module, kind, compilation(), constants)
-            except Exception as error:
-                ours.append(error)
-                raise
-
-        return compile_kind
+    compilers = _Compilers(example_inputs, is_frozen, compilation)
 
     def make_decompositions() -> dict:
         from .normalize import decompositions
@@ -120,21 +103,55 @@ def _compile(
         return decompositions(compilation().compiler.has_lowering, training=training, excluded=options.fallback_ops)
 
     compile_aot = aot_autograd(
-        bw_compiler=compiler_of("backward"),
-        inference_compiler=compiler_of("inference"),
+        bw_compiler=compilers.of("backward"),
+        inference_compiler=compilers.of("inference"),
         partition_fn=min_cut_rematerialization_partition,
         decompositions=_Table(make_decompositions),
         keep_inference_input_mutations=True,
-        **(cache.arguments(compiler_of("forward")) if cache is not None else {"fw_compiler": compiler_of("forward")}),
+        **(cache.arguments(compilers.of("forward")) if cache is not None else {"fw_compiler": compilers.of("forward")}),
     )
     try:
         return compile_aot(gm, example_inputs)
     except TorchDynamoException:  # Dynamo steers by them
         raise
     except Exception as error:
-        if error in ours:
+        if error in compilers.failures:
             raise
         raise _NotTraced from error
+
+
+class _Compilers:
+    """Our compilers, as AOTAutograd calls them.
+
+    Attributes:
+        failures: what they raised.
+    """
+
+    def __init__(self, example_inputs: Sequence, is_frozen: bool, compilation: Callable[[], Compilation]):
+        self.example_inputs, self.is_frozen, self.compilation = example_inputs, is_frozen, compilation
+        self.failures: list[Exception] = []
+
+    def of(self, kind: str) -> Callable:
+        """The compiler of "inference", "forward" or "backward" graphs."""
+
+        def compile_kind(graph_module: torch.fx.GraphModule, kind_inputs: Sequence) -> Callable:
+            try:
+                return self._compile(kind, graph_module, kind_inputs)
+            except Exception as error:
+                self.failures.append(error)
+                raise
+
+        return compile_kind
+
+    def _compile(self, kind: str, graph_module: torch.fx.GraphModule, kind_inputs: Sequence) -> Callable:
+        from .compile_graph import compile_graph
+        from .freeze import find_constants
+        from .saved_layout import follow_saved
+
+        if kind == "backward":
+            follow_saved(graph_module, kind_inputs)
+        constants = find_constants(graph_module, self.example_inputs) if self.is_frozen and kind == "inference" else {}
+        return compile_graph(graph_module, kind, self.compilation(), constants)
 
 
 class _Table(Mapping):
