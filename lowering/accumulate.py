@@ -80,11 +80,16 @@ class Accumulator:
         earlier = b.op("vcmplt.d", position, best_position)
         return b.op("qor.q", b.op("qor.q", better, none), b.op("qand.q", same, earlier))
 
+    @property
+    def rounds(self) -> bool:
+        """Whether every step rounds, so that the error grows with their number."""
+        return self.op == "sum" and self.register in ("sf", "df")
+
     def final(self, parts: list, across_lanes: bool) -> V:
         """The result of several partial states, combined over the lanes if asked (then splat)."""
         state = list(parts[0])
         for part in parts[1:]:
-            state = self._merge(state, list(part))
+            state = self.merge(state, list(part))
         if not across_lanes:
             return state[-1]
         if self.register == "q" and not self.is_argument:
@@ -93,7 +98,8 @@ class Accumulator:
             return self.b.op(f"{_LANES[self.op]}.{self.register}", state[0])
         return self._argument_across(state)
 
-    def _merge(self, state, part):
+    def merge(self, state: list[V], part: list[V]) -> list[V]:
+        """The state of the elements of both."""
         if not self.is_argument:
             return [self._combine(state[0], part[0])]
         exists = self.b.op("vcmpge.d", part[1], constant(self.b, 0, "i64"))

@@ -12,7 +12,7 @@ import functools
 from .accumulate import Accumulator
 from .axis_order import collapse, in_memory_order, is_outer_level
 from .fuse import Group
-from .index_expr import Dim, floordiv, product
+from .index_expr import Dim, floordiv, minimum, product
 from .kernel_writer import BoundKernel, KernelWriter, PointEmitter, Scratch
 from .tensor_ir import Buffer, Gather, Load, Op, Reduce, Statement, leaves, reads, walk
 from .transposed_tiles import TileWriter, find_transposed
@@ -24,6 +24,8 @@ __all__ = ["lower_group"]
 
 UNROLLED_OPERATORS = 24  # a phase with fewer operators is unrolled over independent accumulators
 UNROLL = 4
+# Steps of a sum in one accumulator before it is added to that of all: the rounding error grows with the square root of the sum of both numbers.
+BLOCK_STEPS = 128
 # Elementary functions are long chains of dependent instructions: two vectors side by side hide half of their latency. Bounded for compile time.
 CHAINS = 2
 MAX_CHAIN_LENGTH = 192
@@ -173,15 +175,42 @@ class _GroupLowering:
                 return self._row_vectors(full, lanes_of, points[0], row, registers[0], values, copies)
             return self._columns(full, lanes_of, points, row, mask, registers, values)
 
-        finals = self._nest(row_axes, {}, carried, at_row) if full else carried
+        finals = self._nest(row_axes, {}, carried, at_row, lanes_of) if full else carried
         self._finish(phase, points, mask, registers, reduces, lanes_of, finals, in_row, copies)
 
-    def _nest(self, axes, row, carried, leaf):
+    def _nest(self, axes, row, carried, leaf, accumulators):
         if not axes:
             return leaf(row, carried)
-        with self.w.loop("r", 0, self.sizes[axes[0]], carried=carried) as scope:
-            scope.next = self._nest(axes[1:], {**row, axes[0]: scope.index}, scope.values, leaf)
-        return scope.results
+
+        def inner(index: Dim, values: tuple[V, ...]) -> tuple[V, ...]:
+            return self._nest(axes[1:], {**row, axes[0]: index}, values, leaf, accumulators)
+
+        return self._accumulate("r", 0, self.sizes[axes[0]], 1, carried, inner, accumulators)
+
+    def _accumulate(self, name: str, begin: Dim, end: Dim, step: int, carried: tuple[V, ...], body, accumulators) -> tuple[V, ...]:
+        """A loop of body(index, values) -> values; long sums run in blocks that start from nothing."""
+        length = end - begin
+        is_long = isinstance(length, int) and length > 4 * BLOCK_STEPS * step and any(a.rounds for a in accumulators)
+        if not is_long:
+            with self.w.loop(name, begin, end, step, carried=carried) as scope:
+                scope.next = body(scope.index, scope.values)
+            return scope.results
+        block = BLOCK_STEPS * step
+        copies = len(carried) // sum(a.width for a in accumulators)
+        fresh = tuple(v for _ in range(copies) for a in accumulators for v in a.initial())
+        with self.w.loop("b", begin, end, block, carried=carried) as blocks:
+            stop = blocks.index + block if length % block == 0 else self.w.let(minimum(blocks.index + block, end))
+            sums = self._accumulate(name, blocks.index, stop, step, fresh, body, ())
+            blocks.next = self._merged(accumulators, copies, blocks.values, sums)
+        return blocks.results
+
+    def _merged(self, accumulators, copies: int, totals: tuple[V, ...], sums: tuple[V, ...]) -> tuple[V, ...]:
+        merged, position = [], 0
+        for accumulator in list(accumulators) * copies:
+            part = slice(position, position + accumulator.width)
+            merged += accumulator.merge(list(totals[part]), list(sums[part]))
+            position += accumulator.width
+        return tuple(merged)
 
     def _row_unroll(self, full, has_reduces: bool) -> int:
         size = self.sizes[self.vector]
@@ -198,17 +227,20 @@ class _GroupLowering:
         strips.append((floordiv(size, lanes) * lanes, 1))
         begin: Dim = 0
         for end, count in strips:
-            if begin != end:
-                with self.w.loop("j", begin, end, lanes * count, carried=values) as scope:
-                    new = list(scope.values)
+            if begin == end:
+                continue
 
-                    def strand(c: int, new=new, index=scope.index) -> None:
-                        part = slice(c * width, (c + 1) * width)
-                        new[part] = self._point(full, accumulators, {**point, **row, self.vector: index + c * lanes}, None, dict(registers), new[part])
+            def step(index: Dim, given: tuple[V, ...], count=count) -> tuple[V, ...]:
+                new = list(given)
 
-                    self.w.interleave([functools.partial(strand, c) for c in range(count)])
-                    scope.next = tuple(new)
-                values, begin = scope.results, end
+                def strand(c: int) -> None:
+                    part = slice(c * width, (c + 1) * width)
+                    new[part] = self._point(full, accumulators, {**point, **row, self.vector: index + c * lanes}, None, dict(registers), new[part])
+
+                self.w.interleave([functools.partial(strand, c) for c in range(count)])
+                return tuple(new)
+
+            values, begin = self._accumulate("j", begin, end, lanes * count, values, step, accumulators), end
         if begin != size:
             with self.w.loop("j", begin, size, lanes, carried=values) as scope:
                 new = list(scope.values)

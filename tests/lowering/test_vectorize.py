@@ -75,3 +75,13 @@ def test_columns_of_several_passes_run_side_by_side(name, columns):
     x = torch.randn(37, columns)
     _, run = compile_values(function, [x], MACHINES["lanes4"])
     torch.testing.assert_close(run(x)[0], reference(x))
+
+
+@pytest.mark.parametrize("sizes, dim", [((16384, 64), 0), ((300, 200_000), 1), ((20_000, 64, 2), 0), ((16_385, 70), 0)], ids=str)
+def test_long_sums_are_sums_of_sums(sizes, dim):
+    """One chain of additions over 16384 numbers is off by several times as much."""
+    torch.manual_seed(0)
+    x = torch.rand(sizes)
+    _, run = compile_values(lambda g, x: lower(aten.sum.dim_IntList)(g, x, [dim]), [x], MACHINES["lanes8"])
+    exact = x.double().sum(dim)
+    assert ((run(x)[0].double() - exact).abs() / exact).max() < 1e-6
