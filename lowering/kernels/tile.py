@@ -21,9 +21,11 @@ LEAST_JOBS = 8
 # Shapes whose modelled cost is at most this many times the least: the model may be wrong about them, and a search tries the first few.
 UNSURE = 1.4
 MOST_TILES = 5
-# Registers that a tile leaves free, out of 32, and what it costs not to (measured on AVX-512, GEMM of 126 x 768 x 3072: clang loads
-# ahead and spills accumulators then). With 16 registers the compilers fold loads into multiplies and need none.
-SPARE_OF_32 = 2
+# Registers that a tile of a machine with 32 leaves free: half of the operands that pass through registers, which clang loads ahead. A tile
+# that leaves fewer spills accumulators, at this cost. Measured on AVX-512, Gflop/s of 256: GEMM of 126 x 768 x 3072 5 x 5 vectors 173;
+# 784 x 256 x 768 12 x 2 and 13 x 2 214 and 186, 9 x 3 220, 10 x 2, 8 x 3 and 6 x 4 251. With 16 registers the compilers fold loads into
+# multiplies and need none.
+LEAST_SPARE = 2
 SPILLING = 1.3
 
 
@@ -124,7 +126,7 @@ def _step_cycles(machine: Machine, regs: int, rows: int, vectors: int, k: int) -
     and a panel of B that does not fit the first level comes from the second at half a register a cycle.
     """
     multiplies = rows * vectors * regs / machine.fma_pipes
-    if machine.n_vregs - _registers(regs, rows, vectors) < (SPARE_OF_32 if machine.n_vregs >= 32 else 0):
+    if machine.n_vregs >= 32 and machine.n_vregs - _registers(regs, rows, vectors) < max(LEAST_SPARE, max(rows, vectors * regs) / 2):
         multiplies *= SPILLING
     loads = (rows + vectors * regs) / (0.8 * max(machine.load_pipes, 2))
     stream = 2 * vectors * regs if vectors * regs * machine.vlen_bytes * k > machine.l1_bytes // 2 else 0
