@@ -71,8 +71,11 @@ def choose_tile(machine: Machine, register_type: str, rows: Dim, columns: Dim, d
     most_rows = max(4 * tile_rows, machine.l1_bytes // 2 // (panel_columns * element_bytes))
     n_panels = -(-n // panel_columns) * repeats
     blocks = max(-(-m // most_rows), min(-(-LEAST_JOBS // max(n_panels, 1)), -(-m // (2 * tile_rows))), 1)
-    row_block = -(-(-(-m // blocks)) // tile_rows) * tile_rows
-    return Tile(tile_rows, vectors, k_block, max(row_block, tile_rows))
+    n_tiles = -(-m // tile_rows)
+    tiles = max(-(-n_tiles // blocks), 1)
+    if n_panels * blocks < 2 * LEAST_JOBS and m * k * element_bytes <= machine.l2_bytes // 2:
+        tiles = _even_share(n_tiles, tiles, n_panels)
+    return Tile(tile_rows, vectors, k_block, tile_rows * tiles)
 
 
 def choose_dot_tile(machine: Machine, register_type: str, rows: int, most_columns: int) -> tuple[int, int]:
@@ -87,6 +90,14 @@ def near_dot_tiles(machine: Machine, register_type: str, rows: int, most_columns
     cost = {s: _rows_cost(machine, regs, s, rows, 0) / s[1] for s in shapes}
     ordered = sorted(shapes, key=lambda s: (cost[s], -s[1]))
     return [s for s in ordered if cost[s] <= UNSURE * cost[ordered[0]]]
+
+
+def _even_share(n_tiles: int, most: int, n_panels: int) -> int:
+    """Row tiles of a job, at most `most`, that make the number of jobs even, if any do: one of two contexts would wait for the last job.
+
+    For an A that stays near: the jobs of a panel follow each other then, and it is read once all the same.
+    """
+    return next((size for size in range(most, 0, -1) if n_panels * -(-n_tiles // size) % 2 == 0), most)
 
 
 def even_block(size: Dim, most: int, multiple: int = 1) -> int:
