@@ -17,7 +17,7 @@ from torch import fx
 
 from .nodes import is_getitem, tensor_value, written_arguments
 from .partition_graph import Dependence, Kind
-from .sizes import free_symbols, symbol_sources
+from .sizes import free_symbols, is_named, symbol_sources
 
 __all__ = ["SERVES_FALLBACKS", "Boundary", "boundary"]
 
@@ -155,7 +155,7 @@ def _python_nodes(graph: fx.Graph, depends: Dependence, places: Places) -> Nodes
             is_run = places[node] is node
         elif kind in (Kind.VIEW, Kind.CONSTANT, Kind.SIZE):
             is_run = node not in places and any(user in run or depends.kinds[user] is Kind.OUTPUT for user in node.users)
-            is_run = is_run or (kind is Kind.SIZE and _is_symbol(node))
+            is_run = is_run or (kind is Kind.SIZE and is_named(node.meta.get("val")))
         elif kind is Kind.DRAW:
             is_run = True
         else:
@@ -165,12 +165,7 @@ def _python_nodes(graph: fx.Graph, depends: Dependence, places: Places) -> Nodes
     return tuple(node for node in graph.nodes if node in run)
 
 
-def _is_symbol(node: fx.Node) -> bool:
-    value = node.meta.get("val")
-    return isinstance(value, torch.SymInt) and value.node.expr.is_symbol
-
-
-def _inputs(inside: Nodes, symbols: Mapping[sympy.Symbol, fx.Node], position: Mapping[fx.Node, int]) -> Nodes:
+def _inputs(inside: Nodes, symbols: Mapping[sympy.Expr, fx.Node], position: Mapping[fx.Node, int]) -> Nodes:
     """Tensors read from outside, then the nodes that carry the sizes, each in graph order."""
     members = set(inside)
     read = {source for node in inside for source in node.all_input_nodes if source not in members}

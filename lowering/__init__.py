@@ -10,7 +10,7 @@ import types
 
 from . import math_bessel, math_double, math_error, math_float, math_gamma, math_integer, math_polynomials, math_random  # noqa: F401  (fill the table of expansions)
 from . import ops  # noqa: F401  (fills the registry)
-from .from_fx import Verdict, fix_sizes, judge
+from .from_fx import Verdict, fix_sizes, judge, named_sizes
 from . import registry
 from .pipeline import KernelReport, LoweredPartition, ScheduledPartition, lower_partition, schedule_partition, write_partition
 from .registry import lowering
@@ -18,7 +18,7 @@ from .values import Graph, Unsupported, Value
 
 __all__ = [
     "Graph", "KernelReport", "LoweredPartition", "ScheduledPartition", "Unsupported", "Value", "Verdict", "fix_sizes", "judge", "lower_partition", "lowering",
-    "schedule_partition", "write_partition",
+    "named_sizes", "schedule_partition", "write_partition",
 ]  # fmt: skip
 
 

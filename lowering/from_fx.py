@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import operator
 import weakref
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from .size_equations import rewrite, solve
 from .tensor_ir import Buffer, Gather, Load, Op, Target, TensorProgram, leaves, walk
 from .values import Graph, Layout, Unsupported, Value
 
-__all__ = ["Lowered", "Verdict", "dim_of", "fix_sizes", "judge", "lower_nodes"]
+__all__ = ["Lowered", "Verdict", "dim_of", "named_sizes", "size_name", "fix_sizes", "judge", "lower_nodes"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,10 +105,36 @@ def _from_sympy(expr) -> Dim:
     if isinstance(expr, sympy.floor):
         numerator, denominator = expr.args[0].as_numer_denom()
         return floordiv(_from_sympy(numerator), _from_sympy(denominator))
-    if name in ("CeilToInt", "FloorToInt", "TruncToInt"):
+    if name in _TO_INT:
+        if _is_rounded(expr):
+            return symbol(size_name(expr))
         numerator, denominator = _ratio(expr.args[0])
         return floordiv(numerator + (denominator - 1 if name == "CeilToInt" else 0), denominator)
     raise Unsupported(f"size expression {expr} has no index form")
+
+
+_TO_INT = ("CeilToInt", "FloorToInt", "TruncToInt")
+
+
+@functools.cache
+def _is_rounded(expr) -> bool:
+    """Whether an integer is made from a product or quotient that a double may round: Python computes it, and kernels are handed its value."""
+    try:
+        _ratio(expr.args[0])
+    except Unsupported:
+        return True
+    return False
+
+
+def named_sizes(expr: sympy.Expr) -> frozenset[sympy.Expr]:
+    """The parts of a size whose values a kernel is handed: symbols, and what only Python computes exactly."""
+    rounded = [part for part in sympy.preorder_traversal(expr) if type(part).__name__ in _TO_INT and _is_rounded(part)] if expr.has(sympy.Float) else []
+    return frozenset([*expr.free_symbols, *rounded])
+
+
+def size_name(expr: sympy.Expr) -> str:
+    """What kernels call one of `named_sizes`: an identifier."""
+    return str(expr) if expr.is_Symbol else f"size_{hashlib.sha256(str(expr).encode()).hexdigest()[:12]}"
 
 
 def _ratio(expr) -> tuple[Dim, Dim]:
@@ -307,7 +334,7 @@ class _PartitionLowering:
             if isinstance(value, Value):
                 self.tensor_inputs.append(node)
             else:
-                self.symbols.append(str(node.meta["val"].node.expr))
+                self.symbols.append(size_name(node.meta["val"].node.expr))
 
     def run(self, name: str) -> Lowered:
         for node in self.nodes:

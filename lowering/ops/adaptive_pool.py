@@ -7,27 +7,23 @@ import math
 
 import torch
 
-from ..index_expr import Dim, floordiv, product, render
+from ..index_expr import Dim, floordiv, product
 from ..registry import lowering
-from ..values import Graph, Unsupported, Value
+from ..values import Graph, Value
 from .pool import _LOWEST, _avg_pool, _avg_pool_backward, _max_pool, _scattered_back, divided
 from .reduce import opmath, reduce_over
+from .scatter import zeros
 from .window import window_of
 
 aten = torch.ops.aten
 
 
-def _check_static(sizes, what: str) -> None:
-    if not all(isinstance(s, int) for s in sizes):
-        raise Unsupported(f"{what} [{', '.join(map(render, sizes))}] that are symbolic and do not divide each other")
-
-
-def _bounds(g: Graph, size: Dim, out: int) -> tuple[Value, Value, Dim]:
+def _bounds(g: Graph, size: Dim, out: Dim) -> tuple[Value, Value, Dim]:
     """(first input, first input behind) of every output along one dim, and the longest window, or one element more."""
     o, n = g.index((out,), 0), g.constant(size, "i64")
     first = g.realize(g.map("div_trunc", o * n, g.constant(out, "i64")))
     behind = g.realize(g.map("div_trunc", (o + 1) * n + (out - 1), g.constant(out, "i64")))
-    if not isinstance(size, int):
+    if not isinstance(size, int) or not isinstance(out, int):
         return first, behind, floordiv(size + (out - 1), out) + 1
     return first, behind, max(-(-(i + 1) * size // out) - i * size // out for i in range(out))
 
@@ -35,9 +31,17 @@ def _bounds(g: Graph, size: Dim, out: int) -> tuple[Value, Value, Dim]:
 def _windows(g: Graph, x: Value, outputs) -> tuple[Value, Value, list[Value], tuple[Dim, ...]]:
     """(elements over lead + outputs + window, which of them exist, first input per dim over the outputs, window sizes)."""
     n = len(outputs)
-    lead = x.sizes[:x.rank - n]
-    _check_static(outputs, "adaptive pooling to sizes")
-    bounds = [_bounds(g, size, out) for size, out in zip(x.sizes[x.rank - n:], outputs)]
+    sizes, exists, indices, starts = _window_places(g, x.sizes, outputs)
+    position = [*range(x.rank - n), *[None] * n]
+    elements = g.gather(x, indices, sizes, position, guard=exists)
+    return elements, exists, starts, sizes[x.rank:]
+
+
+def _window_places(g: Graph, input_sizes, outputs) -> tuple[tuple[Dim, ...], Value, list[tuple[int, Value]], list[Value]]:
+    """(lead + outputs + window sizes; over them: which elements of a window exist, per input dim their index; first input per dim over the outputs)."""
+    n = len(outputs)
+    lead = input_sizes[:len(input_sizes) - n]
+    bounds = [_bounds(g, size, out) for size, out in zip(input_sizes[len(lead):], outputs)]
     sizes = (*lead, *outputs, *(longest for _, _, longest in bounds))
     exists, indices = None, []
     for d, (first, behind, _) in enumerate(bounds):
@@ -46,10 +50,8 @@ def _windows(g: Graph, x: Value, outputs) -> tuple[Value, Value, list[Value], tu
         test = index < behind.reshape(shape)
         exists = test if exists is None else exists & test
         indices.append((len(lead) + d, index))
-    position = [*range(len(lead)), *[None] * n]
-    elements = g.gather(x, indices, sizes, position, guard=exists)
     starts = [first.reshape([outputs[d], *[1] * (n - d - 1)]) for d, (first, _, _) in enumerate(bounds)]
-    return elements, exists, starts, sizes[len(lead) + n:]
+    return sizes, exists, indices, starts
 
 
 def _adaptive_avg(g: Graph, x: Value, outputs) -> Value:
@@ -106,8 +108,9 @@ def _adaptive_avg_backward(g: Graph, grad: Value, x: Value, n: int) -> Value:
     kernel = divided(inputs, outputs)
     if kernel is not None and math.prod(kernel) <= 64:
         return _avg_pool_backward(g, grad, x, window_of(x, n, kernel, kernel, 0), True, None)
-    _check_static(inputs + outputs, "backward of adaptive pooling of sizes")
     share = g.realize(g.cast(grad, opmath(grad.dtype)) / _window_counts(g, inputs, outputs, opmath(grad.dtype)))
+    if not all(isinstance(size, int) for size in inputs + outputs):
+        return g.cast(_scattered_shares(g, x, outputs, share), grad.dtype)
     rows = [_covering(g, x, x.rank - n + d, size, out) for d, (size, out) in enumerate(zip(inputs, outputs))]
     total = g.constant(0.0, share.dtype, x.sizes)
     for row in itertools.product(*rows):
@@ -117,6 +120,18 @@ def _adaptive_avg_backward(g: Graph, grad: Value, x: Value, n: int) -> Value:
         indices = [(x.rank - n + d, index) for d, (index, _) in enumerate(row)]
         total = total + g.gather(share, indices, x.sizes, [*range(x.rank - n), *[None] * n], guard=inside)
     return g.cast(total, grad.dtype)
+
+
+def _scattered_shares(g: Graph, x: Value, outputs, share: Value) -> Value:
+    """Every output's share added to the elements of its window: where sizes do not say how many windows an element is in."""
+    sizes, exists, indices, _ = _window_places(g, x.sizes, outputs)
+    base = zeros(g, share.dtype, x.sizes)
+    strides = (*base.expr.strides[:x.rank - len(outputs)], *[0] * (2 * len(outputs)))
+    nowhere = g.constant(0, "i64")
+    terms = [(nowhere.where(~exists, index), x.sizes[d], base.expr.strides[d]) for d, index in indices]
+    lifted = share.reshape([*share.sizes, *[1] * len(outputs)]).expand(sizes)
+    g.scatter(base.expr.buffer, 0, strides, terms, g.constant(0.0, share.dtype).where(~exists, lifted), "add")
+    return base
 
 
 def _covering(g: Graph, x: Value, dim: int, size: int, out: int) -> list[tuple[Value, Value]]:

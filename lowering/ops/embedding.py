@@ -109,21 +109,18 @@ def _bag_maxima(g: Graph, weight: Value, indices: Value, bags: Value, n_bags: Di
     return most.where(count.unsqueeze(-1) > 0, 0.0), bags, count, winner.where(is_found, 0)
 
 
-def _is_summed_fast(g: Graph, weight: Value, per_sample_weights: Value | None, padding_idx: int) -> bool:
-    """Whether eager sums bags without asking which bag an index is in."""
-    dense = [layout is not None and layout.strides[-1] == 1 for layout in (g.layout_of(v) for v in (weight, per_sample_weights) if v is not None)]
-    return padding_idx < 0 and weight.dtype in ("f32", "f16", "bf16") and all(dense)
+def _with_auxiliaries(g: Graph, indices: Value, mode: int, results, n_sizes: Dim, n_bags: Dim):
+    """The four results as eager's CPU kernel gives them: a sum keeps no bag sizes, and where the fake tensors say so no bag of an index.
 
-
-def _with_auxiliaries(g: Graph, indices: Value, mode: int, is_fast: bool, results, n_sizes: Dim, n_bags: Dim):
-    """The four results as eager's CPU kernel gives them: a sum keeps no bag sizes, and on its fast path no bag of an index."""
+    Eager keeps none for bfloat16 either, but its fake tensors do; the gradient is traced with them.
+    """
     out, bags, count, *winner = results
     dtype = indices.dtype
     if mode == _MAX:
         return out, g.cast(bags, dtype), g.cast(count, dtype), g.cast(winner[0], dtype)
     if mode == _SUM:
         count = g.constant(0, "i64", (n_bags,))
-        bags = g.constant(0, "i64", (0,)) if is_fast else bags
+        bags = g.constant(0, "i64", (0,)) if g.result_sizes()[1] == (0,) else bags
     size = count if n_sizes == n_bags else g.constant(0, "i64", (n_sizes,))
     return out, g.cast(bags, dtype), g.cast(size, dtype), g.cast(count, dtype)
 
@@ -132,14 +129,14 @@ def _with_auxiliaries(g: Graph, indices: Value, mode: int, is_fast: bool, result
 def embedding_bag(g: Graph, weight: Value, indices: Value, offsets: Value, scale_grad_by_freq: bool = False, mode: int = 0, sparse: bool = False, per_sample_weights: Value | None = None, include_last_offset: bool = False, padding_idx: int = -1):
     results = _bag_results(g, weight, indices, offsets, mode, per_sample_weights, include_last_offset, padding_idx)
     n_bags = offsets.sizes[0] - int(include_last_offset)
-    return _with_auxiliaries(g, indices, mode, _is_summed_fast(g, weight, per_sample_weights, padding_idx), results, n_bags, n_bags)
+    return _with_auxiliaries(g, indices, mode, results, n_bags, n_bags)
 
 
 @lowering(aten._embedding_bag_forward_only.default)
 def embedding_bag_forward_only(g: Graph, weight: Value, indices: Value, offsets: Value, scale_grad_by_freq: bool = False, mode: int = 0, sparse: bool = False, per_sample_weights: Value | None = None, include_last_offset: bool = False, padding_idx: int = -1):
     results = _bag_results(g, weight, indices, offsets, mode, per_sample_weights, include_last_offset, padding_idx)
     n_bags = offsets.sizes[0] - int(include_last_offset)
-    return _with_auxiliaries(g, indices, mode, _is_summed_fast(g, weight, per_sample_weights, padding_idx), results, offsets.sizes[0], n_bags)
+    return _with_auxiliaries(g, indices, mode, results, offsets.sizes[0], n_bags)
 
 
 @lowering(aten._embedding_bag_dense_backward.default)

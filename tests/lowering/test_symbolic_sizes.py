@@ -32,6 +32,12 @@ PROGRAMS = {
     "grid sample": lambda x: F.grid_sample(x[None, None] * 2, torch.stack([x, x.flip(1)], -1)[None], align_corners=False),
     "grid sample of a reflected image": lambda x: F.grid_sample(x[None, None] * 2, torch.stack([x, x.flip(1)], -1)[None], "bicubic", "reflection", align_corners=True),
     "view of joined rows": lambda x: (torch.cat([x.reshape(-1), x.new_ones(x.shape[0])]) * 2).view(x.shape[0], x.shape[1] + 1),
+    "resampled by a factor that binary cannot hold": lambda x: F.interpolate(x[None, None] * 2, scale_factor=0.6, mode="bilinear"),
+    "resampled to a size": lambda x: F.interpolate(x[None, None] * 2, size=(x.shape[1], x.shape[0])),
+    "average by area": lambda x: F.interpolate(x[None, None] * 2, scale_factor=0.7, mode="area"),
+    "part of the columns": lambda x: x[:, : int(x.shape[1] * 0.7)] * 2,
+    "number of a part": lambda x: x.new_zeros(int(x.shape[1] * 0.9), x.shape[0]) + 1,
+    "scaled by quotients of sizes": lambda x: (x * (x.shape[0] ** -0.5) + x.shape[0] / x.shape[1], x.half() * (x.shape[0] / 7)),
     "embedding bag": lambda x: F.embedding_bag(x.abs().long() % 4, torch.ones(4, 3), mode="sum"),
 }
 
@@ -93,5 +99,23 @@ def test_pooling_in_ceil_mode_is_native_whether_the_last_window_exists_or_not(po
         weight = torch.randn_like(expected)
         got.backward(weight)
         expected.backward(weight)
+        torch.testing.assert_close(x.grad, again.grad)
+    assert not any(graph.fallbacks for graph in graphs)
+
+
+@pytest.mark.parametrize("size", [(lambda x: (x.shape[2] - 3, x.shape[3] - 2)), (lambda x: (5, 3))], ids=["symbolic", "static"])
+def test_gradient_of_adaptive_average_is_native_for_every_size(size):
+    def pool(x):
+        return F.adaptive_avg_pool2d(x * 2, size(x))
+
+    graphs = []
+    compiled = compile_with(NativeCompiler(), pool, graphs, dynamic=True)
+    for shape in ((2, 3, 10, 12), (2, 3, 13, 9)):
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0), requires_grad=True)
+        again = x.detach().clone().requires_grad_()
+        got, expected = compiled(x), pool(again)
+        torch.testing.assert_close(got, expected)
+        got.square().sum().backward()
+        expected.square().sum().backward()
         torch.testing.assert_close(x.grad, again.grad)
     assert not any(graph.fallbacks for graph in graphs)
