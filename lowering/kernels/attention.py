@@ -46,6 +46,7 @@ class AttentionParams:
         product: stands in the score expression for query · key, as a row-major tensor over [batch…, m, n]; never in memory.
         causal: row m sees the keys up to m + causal; None where all are seen.
         is_safe: rows that see nothing give 0; without it NaN, as softmax does.
+        is_share: the keys are some of those that the rows see; the logarithm of the sum is -inf where a row sees none of them, not 0.
     """
 
     depth: Dim
@@ -53,9 +54,10 @@ class AttentionParams:
     product: Buffer
     causal: Dim | None = None
     is_safe: bool = True
+    is_share: bool = False
 
     def __str__(self):
-        limit = "" if self.causal is None else f", causal={self.causal}"
+        limit = (f", causal={self.causal}" if self.causal is not None else "") + (", share" if self.is_share else "")
         return f"AttentionParams(depth={self.depth}, keys={self.keys}{limit})"
 
 
@@ -117,7 +119,7 @@ class AttentionChoice:
 
 def attention_choices(statement: Template, machine: Machine) -> Iterator[AttentionChoice]:
     """The analytic choice, then others that differ from it in one thing: rows or keys of a block, a register tile."""
-    a = _attention(statement)
+    a = take_apart(statement)
     first = _analytic(a, machine)
     yield first
     panel = machine.lanes if first.is_direct else first.score_tile[1] * machine.lanes
@@ -137,7 +139,7 @@ def attention_choices(statement: Template, machine: Machine) -> Iterator[Attenti
 @template("attention", attention_choices)
 def attention(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffer], machine: Machine, choice: AttentionChoice | None = None) -> list[BoundKernel]:
     """Kernels of one attention; see kernels/__init__.py for the arguments."""
-    a = _attention(statement)
+    a = take_apart(statement)
     blocks, kernels = _blocks(a, choice or _analytic(a, machine), machine)
     w = KernelWriter(machine.lanes)
     sink = Sink(w, statement, epilogue, stored)
@@ -145,7 +147,8 @@ def attention(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[
     return [*kernels, _finish(w, a, epilogue, sink)]
 
 
-def _attention(statement: Template) -> Attention:
+def take_apart(statement: Template) -> Attention:
+    """The attention that a statement is: which dims are batch, which rows."""
     query, key, value = statement.operands
     *batch_sizes, rows, width = statement.domain
     shared = len(batch_sizes)

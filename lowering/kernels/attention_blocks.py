@@ -390,5 +390,5 @@ class _AttentionKernel:
             put(width // lanes * lanes, w.op("qtail.q", width % lanes))
         if self.logsumexp is not None:
             log = w.op(f"vfadd.{self.type}", select(w, "log", [total], self.a.dtype, self.a.dtype), self._shift(self._load(self.state, self._state(row, LARGEST))))
-            value = w.op(f"vmux.{self.type}", is_empty, nothing, log)
+            value = w.op(f"vmux.{self.type}", is_empty, constant(w, float("-inf"), self.a.dtype) if self.a.params.is_share else nothing, log)
             PointEmitter(w, self._coordinates(row, 0)[:-1], None).store(self.logsumexp, value)

@@ -55,7 +55,7 @@ def _attention(interpreter: TensorInterpreter, s: Template) -> list[torch.Tensor
     weights, total = scores.softmax(-1), scores.logsumexp(-1)
     if s.params.is_safe:
         is_empty = (scores == -math.inf).all(-1)
-        weights, total = weights.masked_fill(is_empty.unsqueeze(-1), 0.0), total.masked_fill(is_empty, 0.0)
+        weights, total = weights.masked_fill(is_empty.unsqueeze(-1), 0.0), total if s.params.is_share else total.masked_fill(is_empty, 0.0)
     return [weights @ value.to(wide), total][:len(s.outputs)]
 
 
