@@ -102,7 +102,15 @@ class _Writer:
             self._call_partition(step, runs[step])
         else:
             for node in step.nodes:
-                self._call(node)
+                self._call_after_sizes(node)
+
+    def _call_after_sizes(self, node: fx.Node) -> None:
+        """Call a node of a partition, which would have computed sizes by itself: no step of the plan makes those that only it reads."""
+        made = {node for line in self._lines for node in line.makes}
+        for source in node.all_input_nodes:
+            if source.op == "call_function" and source not in made:
+                self._call_after_sizes(source)
+        self._call(node)
 
     def _call_partition(self, partition: Partition, run: Run) -> None:
         name = partition.variable

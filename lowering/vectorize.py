@@ -46,7 +46,7 @@ class _GroupLowering:
         self.n_outer = len(group.outer)
         self.w = KernelWriter(lanes)
         self.vector = self.transposed.vector if self.transposed else self._vector_axis()
-        self.phase = _phases(group)
+        self.phase = _phases(self.group)
         self.n_phases = 1 + max(self.phase.values(), default=0)
         self.kept: dict[Buffer, Scratch] = {}
         self.is_parallel_open = True

@@ -209,6 +209,13 @@ def test_partition_that_fails_to_compile_runs_in_eager_with_one_warning(broken, 
     assert all(seen[0].fallbacks.values()) and len(seen[0].fallbacks) == seen[0].n_calls
 
 
+def test_partition_that_fails_to_compile_is_given_the_sizes_that_it_would_have_computed():
+    compiled = compile_with(EagerCompiler(broken="build"), lambda x: x.transpose(0, 1).reshape(x.shape[1], -1) * 2, dynamic=True)
+    for sizes in ((3, 4, 5), (4, 6, 2)):
+        x = torch.randn(sizes)
+        assert torch.equal(compiled(x), x.transpose(0, 1).reshape(sizes[1], -1) * 2)
+
+
 def test_lowering_that_fails_when_judged_leaves_its_node_to_eager(caplog):
     class Failing(EagerCompiler):
         def judge(self, node):
