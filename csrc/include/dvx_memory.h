@@ -11,7 +11,7 @@
         typedef dvx_m##M unaligned __attribute__((aligned(sizeof(dvx_e##M)), may_alias)); \
         dvx_##R r; \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES_##R) \
+        DVX_PIECEWISE(i, R) \
             r.p[i] = dvx_up_##M(*(const unaligned *)(p + i * DVX_STEP_##R)); \
         return r; \
     }
@@ -20,7 +20,7 @@
     { \
         typedef dvx_m##M unaligned __attribute__((aligned(sizeof(dvx_e##M)), may_alias)); \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES_##R) \
+        DVX_PIECEWISE(i, R) \
             *(unaligned *)(p + i * DVX_STEP_##R) = dvx_down_##M(v.p[i]); \
     }
 
@@ -32,7 +32,7 @@
         const dvx_h##R v = dvx_up_##M((dvx_m##M){DVX_LIST_##R(DVX_SAME)}); \
         dvx_##R r; \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES_##R) \
+        DVX_PIECEWISE(i, R) \
             r.p[i] = v; \
         return r; \
     }
@@ -50,7 +50,7 @@
         const __typeof__(DVX_MASKS_##T(q)) m = DVX_MASKS_##T(q); \
         dvx_##T r; \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES_##T) \
+        DVX_PIECEWISE(i, T) \
             r.p[i] = (dvx_h##T)dvx_host_load_##HOST((const dvx_e##HOST *)(p + i * DVX_STEP_##T), m.p[i]); \
         return r; \
     }
@@ -59,7 +59,7 @@
     { \
         const __typeof__(DVX_MASKS_##T(q)) m = DVX_MASKS_##T(q); \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES_##T) \
+        DVX_PIECEWISE(i, T) \
             dvx_host_store_##HOST((dvx_e##HOST *)(p + i * DVX_STEP_##T), m.p[i], (dvx_h##HOST)v.p[i]); \
     }
 
@@ -79,7 +79,7 @@
     { \
         dvx_##R r; \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES_##R) { \
+        DVX_PIECEWISE(i, R) { \
             const dvx_e##M *row = p + i * DVX_STEP_##R * stride; \
             r.p[i] = dvx_up_##M((dvx_m##M){DVX_LIST_##R(DVX_AT_STRIDE)}); \
         } \
@@ -93,7 +93,7 @@
         const int64_t stride = STRIDE; \
         dvx_##R r; \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES_##R) { \
+        DVX_PIECEWISE(i, R) { \
             const dvx_e##M *row = p + i * DVX_STEP_##R * stride; \
             r.p[i] = dvx_up_##M((dvx_m##M){DVX_LIST_##R(DVX_AT_STRIDE_IF)}); \
         } \
@@ -110,7 +110,7 @@
         const __typeof__(DVX_MASKS_##R(q)) m = DVX_MASKS_##R(q); \
         dvx_##R r; \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES_##R) { \
+        DVX_PIECEWISE(i, R) { \
             const dvx_hd *at = DVX_OFFSETS(R); \
             r.p[i] = dvx_up_##M((dvx_m##M){DVX_LIST_##R(DVX_AT_OFFSET_IF)}); \
         } \
@@ -121,7 +121,7 @@
     DVX_FN void dvx_##NAME(dvx_e##M *p, int64_t stride, dvx_##R v) \
     { \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES_##R) { \
+        DVX_PIECEWISE(i, R) { \
             dvx_e##M *row = p + i * DVX_STEP_##R * stride; \
             const dvx_m##M x = dvx_down_##M(v.p[i]); \
             DVX_EACH_##R(DVX_TO_STRIDE) \
@@ -133,7 +133,7 @@
         const __typeof__(DVX_MASKS_##R(q)) m = DVX_MASKS_##R(q); \
         const int64_t stride = STRIDE; \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES_##R) { \
+        DVX_PIECEWISE(i, R) { \
             dvx_e##M *row = p + i * DVX_STEP_##R * stride; \
             const dvx_m##M x = dvx_down_##M(v.p[i]); \
             DVX_EACH_##R(DVX_TO_STRIDE_IF) \
@@ -148,7 +148,7 @@
     { \
         const __typeof__(DVX_MASKS_##R(q)) m = DVX_MASKS_##R(q); \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES_##R) { \
+        DVX_PIECEWISE(i, R) { \
             const dvx_hd *at = DVX_OFFSETS(R); \
             const dvx_m##M x = dvx_down_##M(v.p[i]); \
             DVX_EACH_##R(DVX_TO_OFFSET_IF) \
@@ -170,7 +170,7 @@
     { \
         const __typeof__(DVX_MASKS_##R(q)) m = DVX_MASKS_##R(q); \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES_##R) { \
+        DVX_PIECEWISE(i, R) { \
             const dvx_hd *at = DVX_OFFSETS(R); \
             DVX_FOR(j, DVX_STEP_##R) \
                 if (m.p[i][j]) \

@@ -73,7 +73,7 @@ DVX_FN dvx_hd dvx_iota_d(int i) { return (dvx_hd){DVX_LIST64(DVX_LANE)} + i * (D
     { \
         dvx_##T r; \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES_##T) { \
+        DVX_PIECEWISE(i, T) { \
             const int k = (FIRST) + i; \
             r.p[i] = k % 2 ? __builtin_shufflevector(a.p[k / 2], b.p[k / 2], UPPER) \
                            : __builtin_shufflevector(a.p[k / 2], b.p[k / 2], LOWER); \
@@ -89,7 +89,7 @@ DVX_FN dvx_hd dvx_iota_d(int i) { return (dvx_hd){DVX_LIST64(DVX_LANE)} + i * (D
         dvx_##T r; \
         const union { dvx_##T v; dvx_e##T e[DVX_LANES]; } from = {a}; \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES_##T) { \
+        DVX_PIECEWISE(i, T) { \
             const INDEX at = (AT) & (DVX_LANES - 1); \
             r.p[i] = (dvx_h##T){DVX_LIST_##T(DVX_PICK)}; \
         } \
@@ -107,7 +107,7 @@ DVX_FN dvx_hd dvx_iota_d(int i) { return (dvx_hd){DVX_LIST64(DVX_LANE)} + i * (D
         dvx_##T r; \
         DVX_TICK(ROW, REGS); \
         twice.v[0] = twice.v[1] = a; \
-        DVX_FOR(i, DVX_PIECES_##T) \
+        DVX_PIECEWISE(i, T) \
             r.p[i] = *(const unaligned *)&twice.e[(k & (DVX_LANES - 1)) + i * DVX_STEP_##T]; \
         return r; \
     }
@@ -118,7 +118,7 @@ DVX_FN dvx_hd dvx_iota_d(int i) { return (dvx_hd){DVX_LIST64(DVX_LANE)} + i * (D
     { \
         dvx_##T r; \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES_##T) \
+        DVX_PIECEWISE(i, T) \
             r.p[i] = (dvx_h##T)DVX_X86_PERM_PAIR((dvx_hdf)a.p[0], dvx_iota_d(i) + k, (dvx_hdf)a.p[1]); \
         return r; \
     }

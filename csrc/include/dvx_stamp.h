@@ -14,7 +14,7 @@
     { \
         dvx_##R r; \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES_##R) { \
+        DVX_PIECEWISE(i, R) { \
             const dvx_h##A a = x.p[i]; \
             r.p[i] = (dvx_h##R)(EXPR); \
         } \
@@ -25,7 +25,7 @@
     { \
         dvx_##R r; \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES_##R) { \
+        DVX_PIECEWISE(i, R) { \
             const dvx_h##A a = x.p[i]; \
             const dvx_h##B b = y.p[i]; \
             r.p[i] = (dvx_h##R)(EXPR); \
@@ -37,7 +37,7 @@
     { \
         dvx_##R r; \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES_##R) { \
+        DVX_PIECEWISE(i, R) { \
             const dvx_h##A a = x.p[i]; \
             const dvx_h##B b = y.p[i]; \
             const dvx_h##C c = z.p[i]; \
@@ -52,7 +52,7 @@
     { \
         dvx_d r; \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, 2 * DVX_PIECES) { \
+        DVX_PIECEWISE(i, d) { \
             const dvx_h##A a = x.p[i], b = y.p[i]; \
             r.p[i] = (dvx_hd)(EXPR); \
         } \
@@ -65,7 +65,7 @@
     { \
         dvx_##T r; \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES) \
+        DVX_PIECEWISE(i, w) \
             r.p[i] = (dvx_h##T)dvx_host_mux(q.p[i], (dvx_hw)a.p[i], (dvx_hw)b.p[i]); \
         return r; \
     }
@@ -75,7 +75,7 @@
         const dvx_d m = dvx_widen_q(q); \
         dvx_##T r; \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, 2 * DVX_PIECES) \
+        DVX_PIECEWISE(i, d) \
             r.p[i] = (dvx_h##T)dvx_host_mux((dvx_hw)m.p[i], (dvx_hw)a.p[i], (dvx_hw)b.p[i]); \
         return r; \
     }
@@ -86,7 +86,7 @@
     { \
         dvx_##R r; \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, 2 * DVX_PIECES) { \
+        DVX_PIECEWISE(i, d) { \
             const dvx_h2##A a = i % 2 ? dvx_upper_##A(x.p[i / 2]) : dvx_lower_##A(x.p[i / 2]); \
             r.p[i] = EXPR; \
         } \
@@ -99,7 +99,7 @@
     { \
         dvx_##R r; \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES) { \
+        DVX_PIECEWISE(i, w) { \
             dvx_h2##R half[2]; \
             DVX_FOR(h, 2) { \
                 const dvx_h##A a = x.p[2 * i + h]; \
@@ -115,7 +115,7 @@
     DVX_FN dvx_##R dvx_##NAME(dvx_##A x) \
     { \
         dvx_##R r; \
-        DVX_FOR(i, DVX_PIECES_##R) \
+        DVX_PIECEWISE(i, R) \
             r.p[i] = (dvx_h##R)x.p[i]; \
         return r; \
     }
@@ -126,7 +126,7 @@
     { \
         dvx_##R r; \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES_##R) \
+        DVX_PIECEWISE(i, R) \
             r.p[i] = (dvx_h##R)(EXPR); \
         return r; \
     }
@@ -144,7 +144,7 @@
         } \
         dvx_h##T v = x.p[0]; \
         DVX_REDUCE_##T(dvx_##NAME##_step) \
-        DVX_FOR(i, DVX_PIECES_##T) \
+        DVX_PIECEWISE(i, T) \
             x.p[i] = __builtin_shufflevector(v, v, DVX_LIST_##T(DVX_ZERO)); \
         return x; \
     }
@@ -194,7 +194,7 @@ DVX_FN int32_t dvx_all(dvx_q q)
     { \
         const dvx_hw all = dvx_splat_w(-TEST(q)); \
         DVX_TICK(ROW, REGS); \
-        DVX_FOR(i, DVX_PIECES) \
+        DVX_PIECEWISE(i, w) \
             q.p[i] = all; \
         return q; \
     }

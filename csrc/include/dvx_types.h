@@ -46,6 +46,19 @@ enum {
 #endif
 #define DVX_FOR(i, n) DVX_UNROLL for (int i = 0; i < (n); i++)
 
+/* for every piece i of a dvx_T. Where there is one only, it is no loop but a scope in which i is 0: clang takes as long to be rid of these
+ * loops, one in every intrinsic, as for all the rest. */
+#define DVX_PIECEWISE(i, T) DVX_PIECEWISE_##T(i)
+#if DVX_VLEN == DVX_HOST_BYTES
+#define DVX_PIECEWISE_w(i) if (sizeof(enum { i }))
+#else
+#define DVX_PIECEWISE_w(i) DVX_FOR(i, DVX_PIECES)
+#endif
+#define DVX_PIECEWISE_sf(i) DVX_PIECEWISE_w(i)
+#define DVX_PIECEWISE_q(i) DVX_PIECEWISE_w(i)
+#define DVX_PIECEWISE_d(i) DVX_FOR(i, 2 * DVX_PIECES)
+#define DVX_PIECEWISE_df(i) DVX_PIECEWISE_d(i)
+
 #define DVX_VECTOR(bytes) __attribute__((vector_size(bytes)))
 
 /* Pieces. u: unsigned twin; h2: the 32-bit lanes that face one piece of a 64-bit type. */
@@ -163,7 +176,7 @@ DVX_FN dvx_hw dvx_join_w(dvx_h2w a, dvx_h2w b) { return __builtin_shufflevector(
 DVX_FN dvx_d dvx_widen_q(dvx_q q)
 {
     dvx_d r;
-    DVX_FOR(i, DVX_PIECES) {
+    DVX_PIECEWISE(i, w) {
         r.p[2 * i] = __builtin_convertvector(dvx_lower_w(q.p[i]), dvx_hd);
         r.p[2 * i + 1] = __builtin_convertvector(dvx_upper_w(q.p[i]), dvx_hd);
     }
@@ -174,7 +187,7 @@ DVX_FN dvx_d dvx_widen_q(dvx_q q)
 DVX_FN dvx_q dvx_narrow_q(dvx_d m)
 {
     dvx_q r;
-    DVX_FOR(i, DVX_PIECES)
+    DVX_PIECEWISE(i, w)
         r.p[i] = __builtin_shufflevector((dvx_hw)m.p[2 * i], (dvx_hw)m.p[2 * i + 1], DVX_LIST32(DVX_EVEN));
     return r;
 }
