@@ -52,6 +52,19 @@ def test_transposed_operands_of_other_dtypes(dtype):
     assert torch.equal(run(x)[0], x.transpose(1, 2))
 
 
+def test_value_of_transposed_operands_that_is_read_twice():
+    """It is a statement of its own that stays in a register."""
+    x, y = torch.randn(70, 45), torch.randn(45, 70)
+
+    def function(g, x, y):
+        total = g.realize(x + y.permute((1, 0)))
+        return g.map("sin", total) * total
+
+    partition, run = compile_values(function, [x, y], MACHINES["lanes8"])
+    assert "vlds" not in partition.texts["vector"]
+    torch.testing.assert_close(run(x, y)[0], (x + y.t()).sin() * (x + y.t()))
+
+
 def test_transposed_operands_of_unknown_sizes():
     x, y = torch.randn(70, 45), torch.randn(45, 70)
     partition, run = compile_values(lambda g, x, y: x + y.permute((1, 0)), [x, y], MACHINES["lanes8"], {70: "s0", 45: "s1"})
