@@ -22,8 +22,10 @@ from .tile import Tile, even_block
 
 # Instructions of an epilogue that may stand in the code, once for every vector of a tile.
 MOST_UNROLLED = 160
-# Steps of k that may follow each other without a loop.
+# Steps of a short axis (the taps of a window), and multiplies, that may follow each other without a loop. Of more, clang loads so far ahead
+# that it spills accumulators (measured: 3 x 3 convolutions with stride 2, nine taps without a loop 178 and one by one 235 of 256 Gflop/s).
 MOST_UNROLLED_STEPS = 9
+MOST_UNROLLED_MULTIPLIES = 128
 
 __all__ = ["Axis", "Contraction", "Panels", "contract", "decompose", "epilogue_cost", "merged_axes", "multiply_add", "row_sink", "under", "zero"]
 
@@ -320,16 +322,17 @@ class _PanelKernel:
         if level == len(ranges):
             return self._step(a, b, totals, masks)
         axis, (begin, end) = self.inner[level], ranges[level]
-        unroll = self._unroll(level)
+        unroll = self._unroll(level, len(totals))
         with self.w.loop("k", begin, end, carried=totals, unroll=unroll) as loop:
             loop.next = self._k_loops(level + 1, ranges, [o + loop.index * axis.a for o in a], b + loop.index * axis.b, loop.values, masks)
         return loop.results
 
-    def _unroll(self, level: int) -> int:
-        """Short innermost loops (the taps of a window) unroll whole, long ones by 4."""
+    def _unroll(self, level: int, multiplies: int) -> int:
+        """Steps of k that follow each other without a loop, `multiplies` in each: all of a small tile's taps, or 4 of a long axis."""
         sizes = [axis.size for axis in self.inner[level:]]
-        if all(isinstance(size, int) for size in sizes) and product(sizes) <= MOST_UNROLLED_STEPS:
-            return sizes[0]
+        is_short = all(isinstance(size, int) for size in sizes) and product(sizes) <= MOST_UNROLLED_STEPS
+        if is_short:
+            return sizes[0] if product(sizes) * multiplies <= MOST_UNROLLED_MULTIPLIES else 1
         return 4 if len(sizes) == 1 else 1
 
     def _step(self, a: list[Dim], b: Dim, totals: tuple[V, ...], masks) -> tuple[V, ...]:
