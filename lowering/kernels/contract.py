@@ -156,6 +156,8 @@ class _PanelKernel:
         self.w, self.c, self.tile, self.sink = w, c, tile, sink
         self.width = tile.vectors * w.lanes
         self.n_rows = product(axis.size for axis in c.rows)
+        # Rows of a tile lie on one run of the innermost row axis: one address serves them all.
+        self.stays_in_run = len(c.rows) == 1 or isinstance(c.rows[-1].size, int) and c.rows[-1].size % tile.rows == 0
         self.register_type = REGISTER_TYPE[c.dtype]
         self.outer, self.inner, self.block = self._split_k()
         self.is_blocked = bool(self.outer) or self.block is not None
@@ -312,11 +314,13 @@ class _PanelKernel:
         w, c = self.w, self.c
         if c.a_panel is not None:
             return w.let(self.a_base + floordiv(row, self.tile.rows) * c.a_panel) + r
-        if len(c.rows) == 1 and not is_clamped:
-            return w.let(self.a_base + row * c.rows[0].a) + r * c.rows[0].a
-        index = w.let(minimum(row + r, self.n_rows - 1) if is_clamped else row + r)
-        indices = decompose(w, index, tuple(axis.size for axis in c.rows))
-        return w.let(self.a_base + sum(i * axis.a for i, axis in zip(indices, c.rows)))
+        if self.stays_in_run and not is_clamped:
+            return self._offset_of(row) + r * c.rows[-1].a
+        return self._offset_of(w.let(minimum(row + r, self.n_rows - 1) if is_clamped else row + r))
+
+    def _offset_of(self, index: Dim) -> Dim:
+        indices = decompose(self.w, index, tuple(axis.size for axis in self.c.rows))
+        return self.w.let(self.a_base + sum(i * axis.a for i, axis in zip(indices, self.c.rows)))
 
     def _k_loops(self, level: int, ranges, a: list[Dim], b: Dim, totals: tuple[V, ...], masks) -> tuple[V, ...]:
         if level == len(ranges):

@@ -123,10 +123,22 @@ def _is_depthwise(statement: Template) -> bool:
 def _analytic(statement: Template, machine: Machine) -> ConvChoice:
     if not _suits_winograd(statement):
         tile = choose_tile(machine, *_contraction_sizes(statement))
-        return ConvChoice(DIRECT, (tile.rows, tile.vectors))
+        return ConvChoice(DIRECT, (_rows_in_run(statement, tile.rows), tile.vectors))
     way = BY_SQUARES if squares_stay_near(machine, *_winograd_sizes(statement)) else BY_POSITIONS
     tiling = _winograd_tiling(statement, machine, way)
     return ConvChoice(way, (tiling.rows, tiling.vectors))
+
+
+def _rows_in_run(statement: Template, rows: int) -> int:
+    """The most pixels, of `rows` to two thirds of it, that divide a row of the output: one address serves all of such a tile.
+
+    Where windows touch, all pixels are one run anyway.
+    """
+    params: ConvParams = statement.params
+    width = statement.domain[-1]
+    if {*params.kernel, *params.stride} == {1} or not isinstance(width, int):
+        return rows
+    return next((fewer for fewer in range(rows, -(-2 * rows // 3) - 1, -1) if width % fewer == 0), rows)
 
 
 def _contraction_sizes(statement: Template) -> tuple[str, Dim, Dim, Dim, Dim]:
