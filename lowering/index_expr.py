@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 
-__all__ = ["Dim", "IndexExpr", "exact_div", "floordiv", "maximum", "minimum", "mod", "product", "render", "substitute", "symbol", "symbols_of"]
+__all__ = ["Dim", "IndexExpr", "exact_div", "floordiv", "is_never_negative", "maximum", "minimum", "mod", "product", "render", "substitute", "symbol", "symbols_of"]
 
 Atom = str | tuple  # a name, or (operator, lhs, rhs) with operator in {"//", "%", "min", "max"}
 Terms = tuple[tuple[tuple[Atom, ...], int], ...]
@@ -181,6 +181,14 @@ def maximum(a: Dim, b: Dim) -> Dim:
     if isinstance(a, int) and isinstance(b, int):
         return max(a, b)
     return a if a == b else _atom("max", *sorted((a, b), key=str))
+
+
+def is_never_negative(value: Dim) -> bool:
+    """Whether `value` is a sum of products of sizes, which are not negative, their quotients and their remainders; False where that is not seen."""
+    if not isinstance(value, IndexExpr):
+        return value >= 0
+    atoms = [atom for product_, _ in value.terms for atom in product_ if not isinstance(atom, str)]
+    return all(c > 0 for _, c in value.terms) and all(is_never_negative(a) and is_never_negative(b) for _, a, b in atoms)
 
 
 def product(dims) -> Dim:

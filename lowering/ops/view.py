@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from ..index_expr import Dim, IndexExpr, exact_div, floordiv, maximum, minimum, mod, render
+from ..index_expr import Dim, IndexExpr, exact_div, floordiv, is_never_negative, maximum, minimum, mod, render
 from ..registry import lowering
 from ..strides import contiguous_strides
 from ..tensor_ir import Load
@@ -219,10 +219,13 @@ def _roll_dim(g: Graph, x: Value, shift: Dim, dim: int) -> Value:
     size = x.sizes[dim]
     if size == 0:
         return x
-    if isinstance(shift, IndexExpr):
-        raise Unsupported(f"roll by a symbolic shift, got {render(shift)}")
+    if isinstance(shift, IndexExpr) and not is_never_negative(shift):
+        raise Unsupported(f"roll by a symbolic shift that may be negative, got {render(shift)}")
     # the operand of mod may not be negative
-    start = (-shift) % size if isinstance(size, int) else mod(size * abs(shift) - shift, size)
+    if isinstance(shift, IndexExpr):
+        start = mod(size - mod(shift, size), size)
+    else:
+        start = (-shift) % size if isinstance(size, int) else mod(size * abs(shift) - shift, size)
     return concatenate(g, [x.slice(dim, start, size), x.slice(dim, 0, start)], dim)
 
 
@@ -261,7 +264,7 @@ def pixel_unshuffle(g: Graph, x: Value, factor: int) -> Value:
     return split_up.permute([*range(n), n, n + 2, n + 4, n + 1, n + 3]).reshape([*batch, channels * factor * factor, rows, columns])
 
 
-@lowering(aten.channel_shuffle.default)
+@lowering(aten.channel_shuffle.default, fixed=lambda x, groups: x.shape[1:2])
 def channel_shuffle(g: Graph, x: Value, groups: int) -> Value:
     batch, channels, *rest = x.sizes
     order = [0, 2, 1, *range(3, 3 + len(rest))]

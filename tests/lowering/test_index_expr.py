@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accel.lowering.index_expr import IndexExpr, exact_div, floordiv, maximum, minimum, mod, product, render, substitute, symbol, symbols_of
+from accel.lowering.index_expr import IndexExpr, exact_div, floordiv, is_never_negative, maximum, minimum, mod, product, render, substitute, symbol, symbols_of
 
 s, t = symbol("s"), symbol("t")
 values = st.fixed_dictionaries({"s": st.integers(0, 50), "t": st.integers(1, 50)})
@@ -58,3 +58,9 @@ def test_render_writes_c_and_python():
     assert render(floordiv(s, 4) * 4 - t, "c") == "((s) / (4))*4 - t"
     assert render(minimum(s, 3), "c") == render(minimum(3, s), "c") == "dvx_min(3, s)" and render(minimum(s, 3)) == "min(3, s)"
     assert render(product([])) == "1" and render(-s) == "-s"
+
+
+def test_sums_of_sizes_are_seen_to_be_never_negative():
+    n, m = symbol("n"), symbol("m")
+    assert is_never_negative(3) and is_never_negative(n * m + 2) and is_never_negative(floordiv(n + 1, 2))
+    assert not is_never_negative(-1) and not is_never_negative(n - 1) and not is_never_negative(floordiv(n - 3, 2))

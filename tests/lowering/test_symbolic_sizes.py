@@ -40,6 +40,7 @@ PROGRAMS = {
     "part of the columns": lambda x: x[:, : int(x.shape[1] * 0.7)] * 2,
     "number of a part": lambda x: x.new_zeros(int(x.shape[1] * 0.9), x.shape[0]) + 1,
     "scaled by quotients of sizes": lambda x: (x * (x.shape[0] ** -0.5) + x.shape[0] / x.shape[1], x.half() * (x.shape[0] / 7)),
+    "rolled by half": lambda x: torch.roll(x, (x.shape[0] // 2, (x.shape[1] + 1) // 2), (0, 1)) * 2,
     "embedding bag": lambda x: F.embedding_bag(x.abs().long() % 4, torch.ones(4, 3), mode="sum"),
 }
 
