@@ -19,7 +19,7 @@ from torch import fx
 from . import registry, select
 from .decisions import reason_for
 from .index_expr import Dim, floordiv, maximum, minimum, mod, product, symbol
-from .size_equations import rewrite, solve
+from .size_equations import NOTHING, Solution, rewrite, solve
 from .tensor_ir import Buffer, Gather, Load, Op, Target, TensorProgram, leaves, walk
 from .values import Graph, Layout, Unsupported, Value
 
@@ -67,11 +67,11 @@ def dim_of(size) -> Dim:
 _GUARDED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-def _guarded(shape_env) -> Mapping:
+def _guarded(shape_env) -> Solution:
     """What the guards of a graph say about its sizes, solved; remembered for as long as none is added."""
     if shape_env is None:
-        return {}
-    n_guards, solved = _GUARDED.get(shape_env, (0, {}))
+        return NOTHING
+    n_guards, solved = _GUARDED.get(shape_env, (0, NOTHING))
     if n_guards != len(shape_env.guards):
         equations = [shape_env.replace(guard.expr) for guard in shape_env.guards if isinstance(guard.expr, sympy.Eq)]
         solved = solve(difference for each in equations if isinstance(each, sympy.Eq) for difference in _difference(each))
@@ -229,7 +229,7 @@ def _checked(node: fx.Node, result):
 def _checked_value(node: fx.Node, fake, value):
     if not isinstance(fake, torch.Tensor) or value is None:
         return value
-    solved = next((_guarded(size.node.shape_env) for size in fake.shape if isinstance(size, torch.SymInt)), {})
+    solved = next((_guarded(size.node.shape_env) for size in fake.shape if isinstance(size, torch.SymInt)), NOTHING)
     sizes = tuple(rewrite(size, solved) for size in value.sizes)  # a lowering computes sizes without looking at guards
     if sizes != value.sizes:
         value = dataclasses.replace(value, sizes=sizes)

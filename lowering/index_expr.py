@@ -10,10 +10,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 
-__all__ = ["Dim", "IndexExpr", "exact_div", "floordiv", "is_never_negative", "maximum", "minimum", "mod", "product", "render", "substitute", "symbol", "symbols_of"]
+__all__ = ["Dim", "IndexExpr", "exact_div", "floordiv", "is_never_negative", "leading_term", "maximum", "minimum", "mod", "monomial", "product", "quotient_of_terms", "render", "substitute", "symbol", "symbols_of"]
 
 Atom = str | tuple  # a name, or (operator, lhs, rhs) with operator in {"//", "%", "min", "max"}
-Terms = tuple[tuple[tuple[Atom, ...], int], ...]
+Term = tuple[tuple[Atom, ...], int]  # a sorted product, and its coefficient
+Terms = tuple[Term, ...]
 
 
 class IndexExpr:
@@ -106,30 +107,33 @@ def exact_div(a: Dim, b: Dim) -> Dim | None:
         return a // b if b and a % b == 0 else None
     if b == 0:
         return None
-    divisor, rest = _terms(b), a
-    (atoms, factor), quotient = min(divisor, key=_order), 0
+    lead, rest, quotient = leading_term(b), a, 0
     while rest != 0:
-        product_, coefficient = min(_terms(rest), key=_order)
-        left = _without(product_, atoms)
-        if left is None or coefficient % factor:
+        part = quotient_of_terms(leading_term(rest), lead)
+        if part is None:
             return None
-        part = _make({left: coefficient // factor})
         quotient, rest = quotient + part, rest - part * b
     return quotient
 
 
-def _order(term: tuple[tuple[Atom, ...], int]) -> tuple:
-    """Graded lexicographic: leading terms come first, and multiplying two terms by a third keeps their order."""
-    return -len(term[0]), tuple(map(str, term[0]))
+def monomial(term: Term) -> Dim:
+    """The value of a term."""
+    return _make({term[0]: term[1]})
 
 
-def _without(product_: tuple[Atom, ...], atoms: tuple[Atom, ...]) -> tuple[Atom, ...] | None:
-    rest = list(product_)
-    for atom in atoms:
+def leading_term(value: Dim) -> Term:
+    """The product and coefficient that comes first in graded lexicographic order, which multiplication by a term keeps; `value` is not 0."""
+    return min(_terms(value), key=lambda term: (-len(term[0]), tuple(map(str, term[0]))))
+
+
+def quotient_of_terms(a: Term, b: Term) -> Dim | None:
+    """a / b, or None where it leaves a remainder."""
+    rest = list(a[0])
+    for atom in b[0]:
         if atom not in rest:
             return None
         rest.remove(atom)
-    return tuple(rest)
+    return monomial((tuple(rest), a[1] // b[1])) if a[1] % b[1] == 0 else None
 
 
 def floordiv(a: Dim, b: Dim) -> Dim:

@@ -1,10 +1,11 @@
 """Equations between sizes, against the sizes that fulfil them."""
 
 import torch
+import torch.nn.functional as F
 from frontend_graphs import compile_with
 
 from accel.lowering.index_expr import floordiv, mod, substitute, symbol
-from accel.lowering.size_equations import rewrite, solve
+from accel.lowering.size_equations import NOTHING, rewrite, solve
 from accel.native import NativeCompiler
 
 S, T = symbol("s"), symbol("t")
@@ -24,7 +25,7 @@ def test_solve_finds_a_size_that_equations_leave_no_choice():
 
 
 def test_solve_keeps_to_the_symbols_of_a_term():
-    assert solve([HALF - T]) == {}
+    assert solve([HALF - T]) == NOTHING
     assert rewrite(HALF + T, solve([HALF - T])) == HALF + T
 
 
@@ -44,6 +45,15 @@ def test_rewritten_value_is_the_value_wherever_the_equations_hold():
     assert n_held == 9
 
 
+def test_equal_areas_are_equal_wherever_they_are_a_factor():
+    padded = HALF + mod(4 - mod(HALF, 4), 4)
+    quarter = floordiv(padded, 4)
+    solved = solve([16 * quarter * quarter - HALF * HALF])
+    assert rewrite(32 * quarter * quarter * T, solved) == rewrite(2 * HALF * HALF * T, solved)
+    assert rewrite(HALF * HALF + 1, solve([HALF * HALF - 16])) == 17
+    assert rewrite(S * T, solve([S * T - S * HALF])) == S * T, "HALF * S names fewer symbols"
+
+
 def test_sizes_that_a_guard_makes_equal_are_native():
     def pairs(x):
         return x[:, ::2] * x[:, 1::2] + 1
@@ -53,5 +63,20 @@ def test_sizes_that_a_guard_makes_equal_are_native():
     for columns in (12, 22, 8):
         x = torch.arange(3.0 * columns).view(3, columns)
         torch.testing.assert_close(compiled(x), pairs(x))
+    (graph,) = graphs
+    assert graph.fallbacks == {}
+
+
+def test_areas_that_a_guard_makes_equal_are_native():
+    def padded_and_cropped(x):
+        side = x.shape[0] // 2
+        wide = F.pad(x[:side, :side] * 2, (0, -side % 4, 0, -side % 4))
+        return wide.reshape(-1) + x[:side, :side].reshape(-1)
+
+    graphs = []
+    compiled = compile_with(NativeCompiler(), padded_and_cropped, graphs, dynamic=True)
+    for side in (16, 40, 24):
+        x = torch.arange(float(side * side)).view(side, side)
+        torch.testing.assert_close(compiled(x), padded_and_cropped(x))
     (graph,) = graphs
     assert graph.fallbacks == {}
