@@ -24,6 +24,9 @@ __all__ = ["lower_group"]
 
 UNROLLED_OPERATORS = 24  # a phase with fewer operators is unrolled over independent accumulators
 UNROLL = 4
+# Columns that a pass over rows takes side by side: short vectors are doubled where few operators leave them the registers.
+COLUMNS = 64
+FEW_OPERATORS = 12
 # Steps of a sum in one accumulator before it is added to that of all: the rounding error grows with the square root of the sum of both numbers.
 BLOCK_STEPS = 128
 # Elementary functions are long chains of dependent instructions: two vectors side by side hide half of their latency. Bounded for compile time.
@@ -115,7 +118,7 @@ class _GroupLowering:
         Where its loops are the outermost, each of them is shared among the contexts: a point that two of them computed would be changed twice where
         a kernel writes in place.
         """
-        size, unroll = self.sizes[self.vector], self._column_unroll()
+        size, unroll = self.sizes[self.vector], self._column_unroll
         parallel, self.is_parallel_open = self.is_parallel_open, False
         begin: Dim = 0
         for count in (unroll, 1) if unroll > 1 else (1,):
@@ -136,15 +139,20 @@ class _GroupLowering:
         tiles = TileWriter(self.w, self.transposed, lambda at, mask, values: self._point(self.group.statements, [], at, mask, values, []))
         tiles.write(coords, parallel)
 
+    @functools.cached_property
     def _column_unroll(self) -> int:
+        """Vectors of columns that a pass over the rows takes side by side."""
         if self.vector is None:
             return 1
         size = self.sizes[self.vector]
-        small = sum(1 for s in self.group.statements for e in walk(*s.expressions()) if isinstance(e, Op)) <= UNROLLED_OPERATORS
-        wide = isinstance(size, int) and size >= UNROLL * self.lanes
+        if not isinstance(size, int) or size < UNROLL * self.lanes:
+            return 1
         if not self.group.row:
-            return self._chains(self.group.statements) if wide else 1
-        return UNROLL if small and wide else 1
+            return self._chains(self.group.statements)
+        operators = sum(1 for s in self.group.statements for e in walk(*s.expressions()) if isinstance(e, Op))
+        if operators <= FEW_OPERATORS and size >= 2 * UNROLL * self.lanes and self.lanes < COLUMNS // UNROLL:
+            return 2 * UNROLL
+        return UNROLL if operators <= UNROLLED_OPERATORS else 1
 
     def _chains(self, statements) -> int:
         """Vectors whose elementary functions run side by side."""
@@ -320,12 +328,12 @@ class _GroupLowering:
         axes = [a for a in range(self.n_outer, len(self.sizes)) if a != self.vector] + [self.vector] * in_row
         for a in axes:
             position = position * self.sizes[a] + coords[a]
-        return position if in_row else (position * self._column_unroll() + column) * self.lanes
+        return position if in_row else (position * self._column_unroll + column) * self.lanes
 
     def _keep(self, buffer: Buffer, value: V, position: Dim) -> None:
         if buffer not in self.kept:
             in_row = self.vector is not None and self.vector >= self.n_outer
-            elements = product(self.group.row) + self.lanes if in_row else product(self.group.row) * self._column_unroll() * self.lanes
+            elements = product(self.group.row) + self.lanes if in_row else product(self.group.row) * self._column_unroll * self.lanes
             self.kept[buffer] = self.w.scratch(MEMORY_TYPE[buffer.dtype], elements)
         if buffer.dtype == "bool":
             value = self.w.op("vmux.w", value, self.w.op("vsplat.w", 1), self.w.op("vsplat.w", 0))
