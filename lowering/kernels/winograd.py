@@ -197,7 +197,7 @@ class _WinogradKernel:
             rows = w.let((position * t.block + m.index) * self.pitch)
             target = w.let((position * t.block + m.index) * self.products_pitch + place * self.width)
             totals = (zero(w, "sf"),) * (t.rows * t.vectors)
-            with w.loop("k", 0, channels, carried=totals, unroll=4) as k:
+            with w.loop("k", 0, channels, carried=totals) as k:
                 k.next = self._step(rows + k.index, weights + k.index * self.width, k.values)
             for i, total in enumerate(k.results):
                 w.op("vst.sf", w.addr(self.products, target + i // t.vectors * self.products_pitch + i % t.vectors * w.lanes, write=True), total)
