@@ -11,6 +11,7 @@ import ctypes
 import dataclasses
 import re
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -116,8 +117,9 @@ def run_case(case: Case, options: argparse.Namespace) -> list[TimedPartition]:
     """Compiles the case with clocks and calls it until the time is over."""
     recorder = Recorder()
     module, inputs = case.build()
-    with mock.patch.multiple(native, build=recorder.build, write_partition=recorder.lower):
-        run = torch.compile(module, backend="accel", options={"freeze": options.freeze})
+    # A cache of its own: a graph that is kept would be loaded, without clocks.
+    with tempfile.TemporaryDirectory() as cache, mock.patch.multiple(native, build=recorder.build, write_partition=recorder.lower):
+        run = torch.compile(module, backend="accel", options={"freeze": options.freeze, "cache_dir": cache})
         run = training_step(module, run) if case.kind == "training" else run
         run(*inputs)
     deadline = time.perf_counter() + options.seconds

@@ -14,6 +14,7 @@ from torch import fx
 from torch._decomp import core_aten_decompositions, global_decomposition_table
 
 from .decompositions import OWN_DECOMPOSITIONS, OWN_FORMS, late_decompositions
+from .join_steps import join_steps
 from .lowering import fix_sizes
 from .random_ops import DRAWS
 from .nodes import is_view, storage_key, tensor_value
@@ -102,6 +103,7 @@ PASSES: tuple[tuple[str, Callable[[fx.GraphModule], None], str], ...] = (
     ("drop aliases", _drop_aliases, "before `drop unused`, which removes what is no longer read; chains of detach would count as work"),
     ("restride bases", _restride_bases, "before `drop unused`, which removes the views; a lowering knows a tensor's layout, not where a view lies in it"),
     ("compute size floats", compute_size_floats, "before `drop unused`, which removes the arithmetic on numbers that nothing reads any more"),
+    ("join steps", join_steps, "before `drop unused`, which removes the products of single steps; after `drop aliases`, which would hide that steps are alike"),
     ("drop unused", _drop_unused, "an unused node would ask for sizes and for a place in a partition"),
     ("fix sizes", _fix_sizes, "before `read sizes`: a size that is a number has no symbol; after `drop unused`, whose nodes want nothing"),
     ("read sizes", _read_sizes, "last: a partition can be handed a symbolic size only if a node of the graph carries it"),
