@@ -68,6 +68,7 @@ def _compilation_arguments(parser: argparse.ArgumentParser, machine: str) -> Non
     parser.add_argument("--machine", default=machine, help=f"host, a preset or a TOML file (default: {machine})")
     parser.add_argument("--dynamic", action="store_true", help="compile for symbolic sizes")
     parser.add_argument("--freeze", action="store_true", help="take parameters as constants")
+    parser.add_argument("--max-autotune", action="store_true", help="time schedules of kernels and keep the fastest")
     parser.add_argument("--train", action="store_true", help="compile for training, backward pass included (default: inference, without gradients)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
 
@@ -115,7 +116,7 @@ def _profile(arguments: argparse.Namespace) -> None:
 
 
 def _compilation_options(arguments: argparse.Namespace) -> dict[str, object]:
-    return {"machine": arguments.machine, "dynamic": arguments.dynamic or None, "freeze": arguments.freeze}
+    return {"machine": arguments.machine, "dynamic": arguments.dynamic or None, "freeze": arguments.freeze, "max_autotune": arguments.max_autotune}
 
 
 def _sweep_arguments(parser: argparse.ArgumentParser) -> None:

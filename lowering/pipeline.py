@@ -121,10 +121,10 @@ def schedule_partition(nodes: Sequence, inputs: Sequence, outputs: Sequence, *, 
     """
     started = time.perf_counter()
     lowered = lower_nodes(name, nodes, inputs, outputs, constants, allows_winograd)
-    fused = time.perf_counter()
+    lowered_at = time.perf_counter()
     lowered = dataclasses.replace(lowered, program=_rewritten(lowered.program))
     schedule = fuse(lowered.program)
-    seconds = {"lowering": fused - started, "scheduling": time.perf_counter() - fused}
+    seconds = {"lowering": lowered_at - started, "scheduling": time.perf_counter() - lowered_at}
     return ScheduledPartition(lowered, schedule, machine, max_contexts or machine.n_contexts or os.cpu_count() or 1, seconds)
 
 
