@@ -132,6 +132,10 @@ class TensorInterpreter:
             return args[0].to(TORCH_DTYPES[expr.dtype])
         if expr.name == "from_end":
             return torch.where(args[0] < 0, args[0] + self.number(expr.attrs[0]), args[0])
+        if expr.name == "require":
+            if not bool(args[1].all()):
+                raise RuntimeError(f"a condition does not hold: status {expr.attrs[0]}")
+            return args[0]
         if expr.name not in POINTWISE:
             raise NotImplementedError(f"pointwise operator {expr.name}")
         kinds = {a.dtype for a in (args[1:] if expr.name == "where" else args)}
