@@ -168,7 +168,7 @@ class _Folding:
         step = (function, *(fx.map_arg(given, self._places.__getitem__) for given in (args, kwargs)))
         value = _make(step, list(self.known.values()))
         # Equal views are one constant, so that what is made of them, such as packed weights, is made once.
-        view = value.data_ptr(), value.shape, value.stride(), value.dtype
+        view = value.data_ptr(), value.shape, value.stride(), value.dtype, value.is_conj(), value.is_neg()
         if view in self._views:
             return self._views[view]
         name = f"frozen_{len(self.known)}"

@@ -18,7 +18,7 @@ from torch import fx
 
 from . import registry, select
 from .decisions import reason_for
-from .index_expr import Dim, floordiv, maximum, minimum, mod, product, symbol
+from .index_expr import Dim, floordiv, maximum, minimum, mod, product, render, symbol
 from .size_equations import NOTHING, Solution, rewrite, solve
 from .tensor_ir import Buffer, Gather, Load, Op, Target, TensorProgram, leaves, walk
 from .values import Graph, Layout, Unsupported, Value
@@ -59,9 +59,13 @@ def dim_of(size) -> Dim:
     if isinstance(size, int):
         return size
     expr = size.node.expr
-    if any(str(s).startswith(("u", "zuf", "zf")) for s in expr.free_symbols):
+    if _depends_on_data(size):
         raise Unsupported(f"size {expr} depends on data")
     return rewrite(_from_sympy(expr), _guarded(size.node.shape_env))
+
+
+def _depends_on_data(size: torch.SymInt) -> bool:
+    return any(str(s).startswith(("u", "zuf", "zf")) for s in size.node.expr.free_symbols)
 
 
 _GUARDED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -185,6 +189,7 @@ def _call(g: Graph, node: fx.Node, env: Mapping[fx.Node, object]):
     if entry is None:
         raise Unsupported(_without_entry(node.target))
     g.origin, g.layout_of, g.result_sizes = (node.name,), functools.partial(_eager_layout, node, env), functools.partial(_result_sizes, node)
+    g.is_below_zero = functools.partial(_is_below_zero, node)
     args = [_argument(a, env) for a in node.args]
     kwargs = {k: _argument(a, env) for k, a in node.kwargs.items()}
     result = entry.function(g, *args, **kwargs)
@@ -192,7 +197,13 @@ def _call(g: Graph, node: fx.Node, env: Mapping[fx.Node, object]):
 
 
 def fix_sizes(node: fx.Node) -> None:
-    """Guard the sizes that the lowering of `node` wants as numbers, such as those of a convolution's weight, to be what they are."""
+    """Guard the sizes that the lowering of `node` wants as numbers, such as those of a convolution's weight, to be what they are.
+
+    So are numbers below zero that the graph is given: symbols of index arithmetic are not negative.
+    """
+    given = node.meta.get("val") if node.op == "placeholder" else None
+    if isinstance(given, torch.SymInt) and not _depends_on_data(given) and given < 0:
+        int(given)
     entry = registry.find(node.target)
     if entry is None or entry.fixed is None:
         return
@@ -216,6 +227,20 @@ def _result_sizes(node: fx.Node) -> tuple[tuple[Dim, ...], ...]:
     """Sizes of every result of `node`."""
     fakes = node.meta["val"]
     return tuple(tuple(dim_of(s) for s in fake.shape) for fake in (fakes if isinstance(fakes, (list, tuple)) else [fakes]))
+
+
+def _is_below_zero(node: fx.Node, value: Dim) -> bool:
+    """Whether `value`, which symbols of the graph of `node` make, is negative; ATen asks for the signs of indices, too, so that there is a guard."""
+    if isinstance(value, int):
+        return value < 0
+    fakes = torch.utils._pytree.tree_leaves(fx.map_arg((node.args, node.kwargs, node), lambda source: source.meta["val"]))
+    sizes = [size for fake in fakes for size in (fake.shape if isinstance(fake, torch.Tensor) else (fake,)) if isinstance(size, torch.SymInt)]
+    if not sizes:
+        return False
+    shape_env = sizes[0].node.shape_env
+    names = {size_name(part): part for expr in (*shape_env.var_to_range, *(size.node.expr for size in sizes)) for part in named_sizes(expr)}
+    expression = eval(render(value), {"max": sympy.Max, "min": sympy.Min}, names)
+    return bool(shape_env.evaluate_expr(sympy.Lt(expression, 0)))
 
 
 def _checked(node: fx.Node, result):

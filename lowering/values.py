@@ -235,6 +235,7 @@ class Graph:
     Attributes:
         origin: names of the FX nodes being lowered, which its statements carry.
         result_sizes: sizes of the results of the node being lowered, as its fake tensors have them; None where there is no node.
+        is_below_zero: whether an argument of the node being lowered, or a sum of such, is negative; where it is symbolic, a guard has it stay so.
         layout_of: the eager layout of an argument of the node being lowered, None where it is not known.
         allows_winograd: whether convolutions may regroup their sums to multiply less.
     """
@@ -244,6 +245,7 @@ class Graph:
         self.inputs: list[Buffer] = []
         self.statements: list[Statement] = []
         self.result_sizes: Callable[[], tuple[tuple[Dim, ...], ...]] | None = None
+        self.is_below_zero: Callable[[Dim], bool] = lambda dim: isinstance(dim, int) and dim < 0
         self.layout_of: Callable[[Value], Layout | None] = self._input_layout
         self.origin: tuple[str, ...] = ()
         self._layouts: dict[Buffer, Layout] = {}

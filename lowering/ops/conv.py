@@ -74,7 +74,12 @@ def _grouped(weight: Value, groups: int) -> Value:
     return weight.reshape([groups, weight.sizes[0] // groups, *weight.sizes[1:]])
 
 
-@lowering(aten.convolution.default, fixed=lambda image, weight, *_: weight.shape)
+def _numbers(image, weight, *parameters) -> list:
+    """The sizes of the weight, the channels of the image, and strides, paddings, groups and the like."""
+    return [*weight.shape, image.shape[1], *(n for p in parameters for n in (p if isinstance(p, (list, tuple)) else [p]) if isinstance(n, (int, torch.SymInt)))]
+
+
+@lowering(aten.convolution.default, fixed=lambda image, weight, bias, *parameters: _numbers(image, weight, *parameters))
 def convolution(g, image, weight, bias, stride, padding, dilation, transposed, output_padding, groups):
     rank = _checked_rank(image, weight)
     stride, padding, dilation, output_padding = (_per_dim(v, rank) for v in (stride, padding, dilation, output_padding))
@@ -87,7 +92,7 @@ def convolution(g, image, weight, bias, stride, padding, dilation, transposed, o
     return g.cast(result, image.dtype)
 
 
-@lowering(aten.convolution_backward.default, fixed=lambda grad, image, weight, *_: weight.shape)
+@lowering(aten.convolution_backward.default, fixed=lambda grad, *operands: _numbers(*operands))
 def convolution_backward(g, grad, image, weight, bias_sizes, stride, padding, dilation, transposed, output_padding, groups, output_mask):
     rank = _checked_rank(image, weight)
     stride, padding, dilation = (_per_dim(v, rank) for v in (stride, padding, dilation))

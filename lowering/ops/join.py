@@ -75,15 +75,15 @@ def store_view(g: Graph, source: Value, place: Value) -> None:
 @lowering(aten.slice_scatter.default)
 def slice_scatter(g: Graph, x: Value, source: Value, dim: int = 0, start=None, end=None, step: int = 1) -> Value:
     base = copied(g, x)
-    begin, stop = slice_bounds(x.sizes[dim], start, end)
-    store_view(g, source, base.slice(dim, begin, stop, step))
+    begin, _ = slice_bounds(g, x.sizes[dim], start, end)
+    store_view(g, source, base.slice(dim, begin, begin + (source.sizes[dim] - 1) * step + 1, step))
     return base
 
 
 @lowering(aten.select_scatter.default)
 def select_scatter(g: Graph, x: Value, source: Value, dim: int, index: Dim) -> Value:
     base = copied(g, x)
-    store_view(g, source, base.select(dim, wrap_index(index, x.sizes[dim])))
+    store_view(g, source, base.select(dim, wrap_index(g, index, x.sizes[dim])))
     return base
 
 

@@ -55,20 +55,28 @@ def _assembled(g: Graph, x: Value, pieces: Sequence[Sequence[Piece]], fill=0) ->
     return g.read(buffer)
 
 
-def _cropped(x: Value, pads: Sequence[tuple[Dim, Dim]]) -> tuple[Value, list[tuple[Dim, Dim]]]:
-    """`x` without what negative pads cut off, and the pads that remain."""
-    left = []
-    for d, (low, high) in enumerate(pads):
-        cut_low, cut_high = (-p if isinstance(p, int) and p < 0 else 0 for p in (low, high))
-        if cut_low or cut_high:
-            x = x.slice(d, cut_low, x.sizes[d] - cut_high)
-        left.append((low + cut_low, high + cut_high))
-    return x, left
+Pads = list[tuple[Dim, Dim]]
+
+
+def _by_sign(g: Graph, pads: Sequence[tuple[Dim, Dim]]) -> tuple[Pads, Pads]:
+    """Pads as what they add and what they cut off: (max(p, 0), max(-p, 0)) of each."""
+    is_cut = [[g.is_below_zero(p) for p in pair] for pair in pads]
+    added = [tuple(0 if cut else p for p, cut in zip(*each)) for each in zip(pads, is_cut)]
+    return added, [tuple(-p if cut else 0 for p, cut in zip(*each)) for each in zip(pads, is_cut)]
+
+
+def _cropped(x: Value, cuts: Pads) -> Value:
+    """`x` without `cuts` elements at either side of each dim."""
+    for d, (low, high) in enumerate(cuts):
+        if (low, high) != (0, 0):
+            x = x.slice(d, low, x.sizes[d] - high)
+    return x
 
 
 def padded(g: Graph, x: Value, pads: Sequence[tuple[Dim, Dim]], fill=0) -> Value:
     """`x` with (low, high) elements of `fill` around each dim; negative numbers crop."""
-    x, pads = _cropped(x, pads)
+    pads, cuts = _by_sign(g, pads)
+    x = _cropped(x, cuts)
     if all(low == 0 and high == 0 for low, high in pads):
         return x
     sizes = tuple(low + s + high for (low, high), s in zip(pads, x.sizes))
@@ -109,13 +117,9 @@ def _circular(size: Dim, low: Dim, high: Dim) -> list[Piece]:
 
 
 def _bordered(g: Graph, x: Value, pad, border) -> Value:
-    pairs = _pairs(x, pad)
-    if any(isinstance(p, int) and p < 0 for pair in pairs for p in pair):
-        # what a negative pad cuts off can still be reflected, so the crop comes last
-        kept = [tuple(max(p, 0) for p in pair) for pair in pairs]
-        cut = [tuple(min(p, 0) for p in pair) for pair in pairs]
-        return _cropped(_assembled(g, x, [border(s, *p) for s, p in zip(x.sizes, kept)]), cut)[0]
-    return _assembled(g, x, [border(s, *p) for s, p in zip(x.sizes, pairs)])
+    added, cuts = _by_sign(g, _pairs(x, pad))
+    # what a negative pad cuts off can still be reflected, so the crop comes last
+    return _cropped(_assembled(g, x, [border(s, *p) for s, p in zip(x.sizes, added)]), cuts)
 
 
 @lowering(aten.reflection_pad1d.default, aten.reflection_pad2d.default, aten.reflection_pad3d.default)
@@ -160,11 +164,10 @@ def _folded_dim(g: Graph, grad: Value, dim: int, size: Dim, low: Dim, high: Dim,
 
 
 def _unpadded(g: Graph, grad: Value, x: Value, pad, is_reflection: bool) -> Value:
-    pairs = _pairs(x, pad)
+    added, cuts = _by_sign(g, _pairs(x, pad))
     # what a negative pad cut off has no gradient of its own
-    total = padded(g, g.cast(grad, opmath(grad.dtype)), [tuple(-p if isinstance(p, int) and p < 0 else 0 for p in pair) for pair in pairs])
-    total = g.realize(total)
-    for dim, (low, high) in enumerate(tuple(0 if isinstance(p, int) and p < 0 else p for p in pair) for pair in pairs):
+    total = g.realize(padded(g, g.cast(grad, opmath(grad.dtype)), cuts))
+    for dim, (low, high) in enumerate(added):
         if low != 0 or high != 0:
             total = _folded_dim(g, total, dim, x.sizes[dim], low, high, is_reflection)
     return g.cast(total, grad.dtype)

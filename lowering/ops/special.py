@@ -85,7 +85,8 @@ def _trigamma(g: Graph, x: Value) -> Value:
     sine = g.realize(g.map("sin", x * math.pi))
     is_low = x < 0.5
     zeta = g.realize(g.map("zeta", g.constant(2.0, x.dtype), (1.0 - x).where(is_low, x)))
-    return (math.pi**2 / (sine * sine) - zeta).where(is_low, zeta)
+    at_infinity = x.equals(g.constant(math.inf, x.dtype))  # where the series of zeta is no number
+    return (math.pi**2 / (sine * sine) - zeta).where(is_low, g.constant(0.0, x.dtype).where(at_infinity, zeta))
 
 
 @lowering(aten.angle.default)

@@ -63,15 +63,16 @@ def alias(g: Graph, x: Value) -> Value:
     return x
 
 
-def wrap_index(index: Dim, size: Dim) -> Dim:
+def wrap_index(g: Graph, index: Dim, size: Dim) -> Dim:
     """An index that may count from the end, as one from the start."""
-    return size + index if isinstance(index, int) and index < 0 else index
+    return size + index if g.is_below_zero(index) else index
 
 
-def slice_bounds(size: Dim, start: Dim | None, end: Dim | None) -> tuple[Dim, Dim]:
-    """Start and end of x[start:end] clamped to [0, size]; a bound that is not known to be inside is taken to be, as Dynamo's guards have it."""
-    begin = wrap_index(0 if start is None else start, size)
-    stop = size if end is None or isinstance(end, int) and end >= _NO_END else wrap_index(end, size)
+def slice_bounds(g: Graph, size: Dim, start: Dim | None, end: Dim | None) -> tuple[Dim, Dim]:
+    """Start and end of x[start:end] clamped to [0, size]; a symbolic bound is not known to be at most `size`."""
+    begin = wrap_index(g, 0 if start is None else start, size)
+    begin = 0 if start is not None and begin is not start and g.is_below_zero(begin) else begin
+    stop = size if end is None or isinstance(end, int) and end >= _NO_END else wrap_index(g, end, size)
     if isinstance(size, int):
         begin = min(max(begin, 0), size) if isinstance(begin, int) else begin
         stop = min(max(stop, 0), size) if isinstance(stop, int) else stop
@@ -82,21 +83,20 @@ def slice_bounds(size: Dim, start: Dim | None, end: Dim | None) -> tuple[Dim, Di
 
 @lowering(aten.slice.Tensor, aten.slice_copy.Tensor)
 def slice_(g: Graph, x: Value, dim: int = 0, start=None, end=None, step: int = 1) -> Value:
-    begin, stop = slice_bounds(x.sizes[dim], start, end)
+    begin, stop = slice_bounds(g, x.sizes[dim], start, end)
     if not isinstance(step, int):
         raise Unsupported(f"slice with a symbolic step, got {render(step)}")
-    if step == 1 and g.result_sizes is not None:
+    if g.result_sizes is not None:
         length = g.result_sizes()[0][dim]  # guards know on which side of a symbolic size a bound lies
         if length == x.sizes[dim]:
             return x
-        if isinstance(begin, int):
-            stop = begin + length
+        stop = begin + (length - 1) * step + 1
     return x.slice(dim, begin, stop, step)
 
 
 @lowering(aten.select.int, aten.select_copy.int)
 def select(g: Graph, x: Value, dim: int, index: Dim) -> Value:
-    return x.select(dim, wrap_index(index, x.sizes[dim]))
+    return x.select(dim, wrap_index(g, index, x.sizes[dim]))
 
 
 @lowering(aten.split.Tensor, aten.unsafe_split.Tensor, aten.split_copy.Tensor)

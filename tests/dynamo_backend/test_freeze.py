@@ -123,3 +123,13 @@ def test_weights_that_are_read_at_every_step_are_one_constant():
     with torch.no_grad():
         torch.testing.assert_close(frozen(steps, seen)(x), steps(x))
     assert len(seen[0].graph.find_nodes(op="get_attr")) == 1
+
+
+def test_conjugate_views_of_a_weight_are_another_constant():
+    weight, x = torch.nn.Parameter(torch.randn(3, 3, dtype=torch.complex64)), torch.randn(2, 3, dtype=torch.complex64)
+
+    def products(x):
+        return x @ weight.t() + x.conj() @ weight.t().conj()
+
+    with torch.no_grad():
+        torch.testing.assert_close(frozen(products, [])(x), products(x))

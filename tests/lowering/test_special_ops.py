@@ -111,6 +111,11 @@ def test_trigamma_at_negative_integers_is_as_large_as_eager_s(dtype):
     torch.testing.assert_close(compiled(lambda x: torch.polygamma(1, x))(x), torch.polygamma(1, x))
 
 
+def test_trigamma_vanishes_at_infinity():
+    x = torch.tensor([torch.inf, -torch.inf, torch.nan, 1e30])
+    torch.testing.assert_close(compiled(lambda x: torch.polygamma(1, x))(x), torch.polygamma(1, x), equal_nan=True)
+
+
 def test_polygamma_agrees_with_eager():
     """Eager's own trigamma is good to 1e-9 only."""
     x = torch.tensor([0.3, 1.0, 2.5, 7.0, 40.0], dtype=torch.float64)

@@ -122,3 +122,45 @@ def test_gradient_of_adaptive_average_is_native_for_every_size(size):
         expected.square().sum().backward()
         torch.testing.assert_close(x.grad, again.grad)
     assert not any(graph.fallbacks for graph in graphs)
+
+
+SIGNED = {
+    "slice to the end": lambda x, n: x[:, n:] * 2,
+    "slice": lambda x, n: x[:, n : n + 2] * 2,
+    "slice from the half": lambda x, n: x[:, -(x.shape[1] // 2) :] * n,
+    "row": lambda x, n: x[n] * 2,
+    "column": lambda x, n: x.select(1, n) * 2,
+    "column scatter": lambda x, n: x.select_scatter(x[:, 0] * 2, 1, n),
+    "pad and crop": lambda x, n: F.pad(x * 2, (n, -n)),
+    "reflected": lambda x, n: F.pad(x[None] * 2, (n, 0, 1, 1), mode="reflect"),
+    "crop by half": lambda x, n: F.pad(x * n, (0, 0, -(x.shape[0] // 2), 1)),
+    "floor": lambda x, n: x + n * 3 // 2,
+    "slice from a share": lambda x, n: x[:, -int(x.shape[1] * 0.3) :] * n,
+}
+
+
+@pytest.mark.parametrize("program", SIGNED.values(), ids=SIGNED)
+def test_indices_may_be_negative_now_and_then(program):
+    compiled = compile_with(NativeCompiler(), program, [], dynamic=True)
+    for shape, n in (((7, 9), 3), ((7, 9), -2), ((6, 5), -4), ((5, 8), 4), ((8, 7), -3)):
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(compiled(x, n), program(x, n))
+
+
+def test_gradient_of_a_pad_of_computed_size_is_cropped():
+    compiled = compile_with(NativeCompiler(), lambda x: F.pad(x, (0, 0, x.shape[0] // 2, 0)), [], dynamic=True)
+    for rows in (5, 7, 4):
+        x = torch.randn(rows, 6, requires_grad=True)
+        weights = torch.arange(6.0 * (rows + rows // 2)).view(-1, 6)
+        (compiled(x) * weights).sum().backward()
+        torch.testing.assert_close(x.grad, weights[rows // 2 :])
+
+
+def test_a_convolution_s_symbolic_parameters_are_guarded():
+    graphs = []
+    compiled = compile_with(NativeCompiler(), lambda x, w, stride, groups: F.conv1d(x * 2, w, stride=stride, padding=stride, groups=groups), graphs, dynamic=True)
+    for stride, groups in ((2, 3), (2, 3), (3, 2)):
+        x, w = torch.randn(2, 12, 9), torch.randn(6, 12 // groups, 3)
+        torch.testing.assert_close(compiled(x, w, stride, groups), F.conv1d(x * 2, w, stride=stride, padding=stride, groups=groups))
+    assert len(graphs) == 2
+    assert all(graph.fallbacks == {} for graph in graphs)
