@@ -78,3 +78,10 @@ def test_option_error_reaches_the_user_of_torch_compile():
     compiled = torch.compile(lambda x: x + 1, backend="accel", options={"fuse": True})
     with pytest.raises(Exception, match="unknown option 'fuse'"):
         compiled(torch.ones(2))
+
+
+def test_torchs_own_filter_of_guards_is_taken_beside_our_options():
+    model, x = torch.nn.Linear(4, 4), torch.randn(2, 4)
+    options = {"freeze": True, "guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe}
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(model, backend="accel", options=options)(x), model(x))
