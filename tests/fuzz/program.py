@@ -132,10 +132,14 @@ def _run(program: Program, function: Callable, batch: int) -> Run:
 
 def _exact(program: Program, batch: int) -> Run | None:
     """The run in float64; None where the program does not take it."""
+    inputs, usual = program.make_inputs(batch), torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
     try:
-        return run_call(program.function(is_exact=True), copy_tensors(program.make_inputs(batch), torch.float64), is_backward=program.is_backward)
+        return run_call(program.function(is_exact=True), copy_tensors(inputs, torch.float64), is_backward=program.is_backward)
     except (RuntimeError, IndexError, TypeError):  # mixed dtypes that only the original ones allow
         return None
+    finally:
+        torch.set_default_dtype(usual)
 
 
 def _is_upstream(program: Program, function: Callable, batch: int, got: Run) -> bool:
