@@ -10,10 +10,11 @@ import types
 
 from . import math_bessel, math_double, math_error, math_float, math_gamma, math_integer, math_polynomials, math_random  # noqa: F401  (fill the table of expansions)
 from . import ops  # noqa: F401  (fills the registry)
-from .from_fx import Verdict, fix_sizes, judge, named_sizes
+from .from_fx import Verdict, fix_sizes, judge
 from . import registry
 from .pipeline import KernelReport, LoweredPartition, ScheduledPartition, lower_partition, schedule_partition, write_partition
 from .registry import lowering
+from .symbolic_sizes import named_sizes
 from .values import Graph, Unsupported, Value
 
 __all__ = [

@@ -1,29 +1,27 @@
 """FX partition -> TensorProgram: calls the registered lowering of every node, and judges nodes by the same call.
 
-The door between torch and the IRs: sizes leave SymInt here and become index expressions, dtypes become names.
+The door between torch and the IRs: dtypes become names here, and sizes index expressions (symbolic_sizes.py).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import operator
-import weakref
 from collections.abc import Mapping, Sequence
 
-import sympy
 import torch
 from torch import fx
 
 from . import registry, select
 from .decisions import reason_for
-from .index_expr import Dim, floordiv, maximum, minimum, mod, product, render, symbol
-from .size_equations import NOTHING, Solution, rewrite, solve
+from .index_expr import Dim
+from .size_equations import NOTHING, rewrite
+from .symbolic_sizes import depends_on_data, dim_of, is_negative, size_name, solved_guards
 from .tensor_ir import Buffer, Gather, Load, Op, Target, TensorProgram, leaves, walk
 from .values import Graph, Layout, Unsupported, Value
 
-__all__ = ["Lowered", "Verdict", "dim_of", "named_sizes", "size_name", "fix_sizes", "judge", "lower_nodes"]
+__all__ = ["Lowered", "Verdict", "fix_sizes", "judge", "lower_nodes"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,118 +46,6 @@ class Lowered:
     aliases: tuple[int | None, ...]
     symbols: tuple[str, ...]
     tensor_inputs: tuple[tuple[fx.Node, Buffer], ...]
-
-
-def dim_of(size) -> Dim:
-    """An int or SymInt as a Dim, in which sizes that guards make equal are equal.
-
-    Raises:
-        Unsupported: the size depends on data, or on a function that index expressions do not have.
-    """
-    if isinstance(size, int):
-        return size
-    expr = size.node.expr
-    if _depends_on_data(size):
-        raise Unsupported(f"size {expr} depends on data")
-    return rewrite(_from_sympy(expr), _guarded(size.node.shape_env))
-
-
-def _depends_on_data(size: torch.SymInt) -> bool:
-    return any(str(s).startswith(("u", "zuf", "zf")) for s in size.node.expr.free_symbols)
-
-
-_GUARDED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-
-def _guarded(shape_env) -> Solution:
-    """What the guards of a graph say about its sizes, solved; remembered for as long as none is added."""
-    if shape_env is None:
-        return NOTHING
-    n_guards, solved = _GUARDED.get(shape_env, (0, NOTHING))
-    if n_guards != len(shape_env.guards):
-        equations = [shape_env.replace(guard.expr) for guard in shape_env.guards if isinstance(guard.expr, sympy.Eq)]
-        solved = solve(difference for each in equations if isinstance(each, sympy.Eq) for difference in _difference(each))
-        _GUARDED[shape_env] = len(shape_env.guards), solved
-    return solved
-
-
-def _difference(equation: sympy.Eq) -> list[Dim]:
-    """The side that remains where both are brought to one; empty where a side has no index form."""
-    try:
-        return [_from_sympy(equation.lhs) - _from_sympy(equation.rhs)]
-    except Unsupported:
-        return []
-
-
-def _from_sympy(expr) -> Dim:
-    if expr.is_Integer:
-        return int(expr)
-    if expr.is_Symbol:
-        return symbol(str(expr))
-    if expr.is_Add:
-        return sum((_from_sympy(a) for a in expr.args), 0)
-    if expr.is_Mul:
-        return product(_from_sympy(a) for a in expr.args)
-    if expr.is_Pow and expr.exp.is_Integer and expr.exp >= 0:
-        return product([_from_sympy(expr.base)] * int(expr.exp))
-    name = type(expr).__name__
-    binary = {"FloorDiv": floordiv, "CleanDiv": floordiv, "Mod": mod, "PythonMod": mod, "Max": maximum, "Min": minimum}
-    if name in binary and len(expr.args) == 2:
-        return binary[name](*(_from_sympy(a) for a in expr.args))
-    if isinstance(expr, sympy.floor):
-        numerator, denominator = expr.args[0].as_numer_denom()
-        return floordiv(_from_sympy(numerator), _from_sympy(denominator))
-    if name in _TO_INT:
-        if _is_rounded(expr):
-            return symbol(size_name(expr))
-        numerator, denominator = _ratio(expr.args[0])
-        return floordiv(numerator + (denominator - 1 if name == "CeilToInt" else 0), denominator)
-    raise Unsupported(f"size expression {expr} has no index form")
-
-
-_TO_INT = ("CeilToInt", "FloorToInt", "TruncToInt")
-
-
-@functools.cache
-def _is_rounded(expr) -> bool:
-    """Whether an integer is made from a product or quotient that a double may round: Python computes it, and kernels are handed its value."""
-    try:
-        _ratio(expr.args[0])
-    except Unsupported:
-        return True
-    return False
-
-
-def named_sizes(expr: sympy.Expr) -> frozenset[sympy.Expr]:
-    """The parts of a size whose values a kernel is handed: symbols, and what only Python computes exactly."""
-    rounded = [part for part in sympy.preorder_traversal(expr) if type(part).__name__ in _TO_INT and _is_rounded(part)] if expr.has(sympy.Float) else []
-    return frozenset([*expr.free_symbols, *rounded])
-
-
-def size_name(expr: sympy.Expr) -> str:
-    """What kernels call one of `named_sizes`: an identifier."""
-    return str(expr) if expr.is_Symbol else f"size_{hashlib.sha256(str(expr).encode()).hexdigest()[:12]}"
-
-
-def _ratio(expr) -> tuple[Dim, Dim]:
-    """A size that was computed in double, as numerator and denominator: exact for the numbers that _fraction takes and sizes below 2**37."""
-    if expr.is_Float:
-        return _fraction(float(expr))
-    if expr.is_Mul:
-        ratios = [_ratio(a) for a in expr.args]
-        return product(n for n, _ in ratios), product(d for _, d in ratios)
-    name = type(expr).__name__
-    if name in ("FloatTrueDiv", "IntTrueDiv"):
-        (a, b), (c, d) = map(_ratio, expr.args)
-        return (-a * d, -b * c) if isinstance(c, int) and c < 0 else (a * d, b * c)
-    return _from_sympy(expr.args[0] if name == "ToFloat" else expr), 1
-
-
-def _fraction(value: float) -> tuple[int, int]:
-    numerator, denominator = value.as_integer_ratio()
-    if denominator > 2**16:
-        raise Unsupported(f"a size is computed with {value}, whose double is rounded")
-    return numerator, denominator
 
 
 def _input_value(g: Graph, name: str, fake: torch.Tensor, kind: str = "input") -> Value:
@@ -202,7 +88,7 @@ def fix_sizes(node: fx.Node) -> None:
     So are numbers below zero that the graph is given: symbols of index arithmetic are not negative.
     """
     given = node.meta.get("val") if node.op == "placeholder" else None
-    if isinstance(given, torch.SymInt) and not _depends_on_data(given) and given < 0:
+    if isinstance(given, torch.SymInt) and not depends_on_data(given) and given < 0:
         int(given)
     entry = registry.find(node.target)
     if entry is None or entry.fixed is None:
@@ -235,12 +121,7 @@ def _is_below_zero(node: fx.Node, value: Dim) -> bool:
         return value < 0
     fakes = torch.utils._pytree.tree_leaves(fx.map_arg((node.args, node.kwargs, node), lambda source: source.meta["val"]))
     sizes = [size for fake in fakes for size in (fake.shape if isinstance(fake, torch.Tensor) else (fake,)) if isinstance(size, torch.SymInt)]
-    if not sizes:
-        return False
-    shape_env = sizes[0].node.shape_env
-    names = {size_name(part): part for expr in (*shape_env.var_to_range, *(size.node.expr for size in sizes)) for part in named_sizes(expr)}
-    expression = eval(render(value), {"max": sympy.Max, "min": sympy.Min}, names)
-    return bool(shape_env.evaluate_expr(sympy.Lt(expression, 0)))
+    return bool(sizes) and is_negative(value, sizes)
 
 
 def _checked(node: fx.Node, result):
@@ -254,7 +135,7 @@ def _checked(node: fx.Node, result):
 def _checked_value(node: fx.Node, fake, value):
     if not isinstance(fake, torch.Tensor) or value is None:
         return value
-    solved = next((_guarded(size.node.shape_env) for size in fake.shape if isinstance(size, torch.SymInt)), NOTHING)
+    solved = next((solved_guards(size.node.shape_env) for size in fake.shape if isinstance(size, torch.SymInt)), NOTHING)
     sizes = tuple(rewrite(size, solved) for size in value.sizes)  # a lowering computes sizes without looking at guards
     if sizes != value.sizes:
         value = dataclasses.replace(value, sizes=sizes)
