@@ -82,7 +82,6 @@ def _compile(
     """
     import torch
     from torch._dynamo.backends.common import aot_autograd
-    from torch._dynamo.exc import TorchDynamoException
     from torch._functorch.partitioners import min_cut_rematerialization_partition
 
     from .rnn import rewrite
@@ -110,6 +109,13 @@ def _compile(
         keep_inference_input_mutations=True,
         **(cache.arguments(compilers.of("forward")) if cache is not None else {"fw_compiler": compilers.of("forward")}),
     )
+    return _traced(compile_aot, gm, example_inputs, compilers)
+
+
+def _traced(compile_aot: Callable, gm: torch.fx.GraphModule, example_inputs: Sequence, compilers: _Compilers) -> Callable:
+    """What AOTAutograd makes of `gm` with `compilers`. Raises as `_compile` does."""
+    from torch._dynamo.exc import TorchDynamoException
+
     try:
         return compile_aot(gm, example_inputs)
     except TorchDynamoException:  # Dynamo steers by them
