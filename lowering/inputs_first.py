@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from .index_expr import Dim, product
+from .index_expr import product
 from .tensor_ir import Buffer, Map, Statement, TensorProgram, reads
 
 __all__ = ["inputs_first"]
 
-# Points of a reader for each point of what moves.
+# Points of a reader for each point of what moves; estimate: a channel's scale is read by every pixel, what has its reader's shape by one point.
 LEAST_SPREAD = 4
 
 
@@ -54,11 +54,7 @@ def _spreads(reader: Statement, statement: Map) -> bool:
     if not isinstance(reader, Map):
         return False
     points, value_points = product(reader.domain), product(statement.domain)
-    return _is_int(points) and _is_int(value_points) and points >= LEAST_SPREAD * value_points
-
-
-def _is_int(size: Dim) -> bool:
-    return isinstance(size, int)
+    return isinstance(points, int) and isinstance(value_points, int) and points >= LEAST_SPREAD * value_points
 
 
 def _without_orphans(found: dict[Statement, None], writers: dict[Buffer, list[Statement]]) -> dict[Statement, None]:

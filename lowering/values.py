@@ -15,7 +15,7 @@ from .index_expr import Dim, exact_div, maximum, product, render
 from .strides import contiguous_strides, view_strides
 from .tensor_ir import Buffer, Const, Expr, Gather, Index, Load, Map, Op, Reduce, Scan, Scatter, Statement, Target, Template, leaves, restride
 
-__all__ = ["EXPENSIVE", "Graph", "Layout", "Unsupported", "Value"]
+__all__ = ["EXPENSIVE", "Graph", "Layout", "Unsupported", "Value", "broadcast_sizes", "length_of", "preferred_strides"]
 
 # Operators that cost more than a trip through memory: never computed twice.
 EXPENSIVE = frozenset("""exp exp_nonpositive exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc erfinv

@@ -2,7 +2,8 @@
 
 A group without a row is one loop nest. A group with a row runs phases: each phase is a pass over the row that computes Maps and
 accumulates Reduces; what a later phase needs of an earlier one per element is kept in row scratch unless it is stored anyway. The vector axis lies in the
-row (lanes are combined at the end of a phase) or among the outer axes (every lane reduces for itself).
+row (lanes are combined at the end of a phase) or among the outer axes (every lane reduces for itself). Maps that read operands across the vector axis
+run block by block (transposed_tiles.py).
 """
 
 from __future__ import annotations

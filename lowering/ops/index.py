@@ -151,13 +151,13 @@ def bucketize_scalar(g: Graph, value, boundaries: Value, *, out_int32: bool = Fa
     return _searched(g, boundaries, g.constant(value, boundaries.dtype), out_int32, right, None, None)
 
 
-# Where output_size is given; else the size depends on data.
 def sums_to(g: Graph, ends: Value, dim: int, total: Dim) -> Value:
     """Whether the last of the running sums `ends` along dim is `total`: a condition per element, true of all others."""
     is_inner = g.index(ends.sizes, dim) < g.constant(ends.sizes[dim] - 1, "i64")
     return is_inner | ends.equals(g.constant(total, "i64"))
 
 
+# Where output_size is given; else the size depends on data.
 @lowering(aten.repeat_interleave.Tensor)
 def repeat_interleave(g: Graph, repeats: Value, *, output_size: Dim | None = None) -> Value:
     if output_size is None:
