@@ -106,7 +106,7 @@ class _Writer:
 
     def _call_after_sizes(self, node: fx.Node) -> None:
         """Call a node of a partition, which would have computed sizes by itself: no step of the plan makes those that only it reads."""
-        made = {node for line in self._lines for node in line.makes}
+        made = {each for line in self._lines for each in line.makes}
         for source in node.all_input_nodes:
             if source.op == "call_function" and source not in made:
                 self._call_after_sizes(source)

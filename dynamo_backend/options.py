@@ -137,7 +137,7 @@ READERS: dict[str, tuple[str, Callable[[object], object]]] = {
     "machine": ('"host", a preset (python -m accel machines), an accel.Machine or the path of a TOML file', _machine),
     "freeze": ("True or False: take parameters as constants (inference only)", _bool),
     "winograd": ("True or False: 3 x 3 convolutions may multiply less by regrouping sums", _bool),
-    "max_autotune": ("True or False: time schedules on this machine, as mode=\"max-autotune\" does, which torch.compile takes without options only", _bool),
+    "max_autotune": ('True or False: time schedules on this machine, as mode="max-autotune" does, which torch.compile takes without options only', _bool),
     "strict": ("True or False: raise where a node would run in eager", _bool),
     "fallback_ops": ('list of op names that stay in eager, such as ["aten.mul", "aten.add.Tensor"]', _op_names),
     "min_partition_nodes": ("int of at least 1, or None: the cost model decides", _positive_int),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from .index_expr import Dim, exact_div, substitute, symbols_of
 from .tensor_ir import Map, Reduce, Statement, Target, restride
 
-__all__ = ["Segment", "match_by_size", "match_by_stride", "redomain"]
+__all__ = ["Segment", "magnitude", "match_by_size", "match_by_stride", "redomain", "squeeze_domain"]
 
 
 @dataclasses.dataclass

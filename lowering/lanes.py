@@ -9,6 +9,10 @@ from .vector_ir import V
 
 __all__ = ["EXPONENT_BIAS", "Lanes", "chebyshev", "integer_part", "polynomial", "power_of_two", "scale_in_steps", "split_polynomial"]
 
+# By type: the bits of a mantissa, and the exponent's bias.
+_MANTISSA_BITS = {"sf": 23, "df": 52}
+EXPONENT_BIAS = {"sf": 127, "df": 1023}
+
 
 @dataclasses.dataclass(frozen=True)
 class Lanes:
@@ -142,9 +146,10 @@ def polynomial(x: Lanes, coefficients) -> Lanes:
     return total
 
 
-# By type: the bits of a mantissa, and the exponent's bias.
-_MANTISSA_BITS = {"sf": 23, "df": 52}
-EXPONENT_BIAS = {"sf": 127, "df": 1023}
+def split_polynomial(x: Lanes, coefficients) -> Lanes:
+    """The same, even and odd powers apart: one multiplication more, and half the latency, where nothing else can run meanwhile."""
+    square = x * x
+    return polynomial(square, coefficients[1::2]).fma(x, polynomial(square, coefficients[::2]))
 
 
 def integer_part(x: Lanes, factor: float, bias: int) -> tuple[Lanes, Lanes]:
@@ -167,12 +172,6 @@ def scale_in_steps(x: Lanes, bits: Lanes) -> Lanes:
     """x 2**n where `bits` end in n + 2 EXPONENT_BIAS: by 2**(n // 2) and by the rest, so that subnormal results are right."""
     half = bits.op("vshr", 1)
     return x * power_of_two(half) * power_of_two(bits - half)
-
-
-def split_polynomial(x: Lanes, coefficients) -> Lanes:
-    """The same, even and odd powers apart: one multiplication more, and half the latency, where nothing else can run meanwhile."""
-    square = x * x
-    return polynomial(square, coefficients[1::2]).fma(x, polynomial(square, coefficients[::2]))
 
 
 def chebyshev(t: Lanes, coefficients) -> Lanes:

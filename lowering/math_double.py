@@ -15,7 +15,7 @@ from .lanes import EXPONENT_BIAS, Lanes, integer_part, polynomial, power_of_two,
 from .math_reduction import reduced_double
 from .select import expansion
 
-__all__ = ["acos", "any_sine", "atan", "cos_sin", "exp", "expm1", "log", "log1p", "pow_", "through_double"]
+__all__ = ["acos", "any_sine", "atan", "cos_sin", "exp", "expm1", "log", "log1p", "pow_", "quadrant", "through_double"]
 
 LN2_HI, LN2_LO = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # fdlibm e_exp.c: the high part has 21 trailing zero bits
 # pi/2 in three parts of 33 bits: fdlibm e_rem_pio2.c
@@ -241,6 +241,7 @@ FUNCTIONS = {
 }  # fmt: skip
 # f32 functions that math_float.py does not give a faster form.
 THROUGH_DOUBLE = ("tan", "atan", "asin", "acos", "atan2")
+# The same, but shorter series serve these.
 WITH_SERIES = ("expm1", "log1p", "sinh", "cosh", "asinh", "acosh", "atanh", "pow", "exp2", "log2", "log10")
 
 

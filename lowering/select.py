@@ -13,7 +13,7 @@ from .index_expr import IndexExpr
 from .values import Unsupported
 from .vector_ir import REGISTER_TYPE, V
 
-__all__ = ["EXPANSIONS", "cast", "constant", "expansion", "select"]
+__all__ = ["EXPANSIONS", "cast", "constant", "expansion", "select", "wrap"]
 
 _FLOAT = {"add": "vfadd", "sub": "vfsub", "mul": "vfmul", "div": "vfdiv", "neg": "vfneg", "abs": "vfabs", "maximum": "vfmax", "minimum": "vfmin", "fmax": "vfmaxn", "fmin": "vfminn",
           "floor": "vffloor", "ceil": "vfceil", "trunc": "vftrunc", "round": "vfrint", "sqrt": "vfsqrt", "fma": "vfma", "copysign": "vfcopysign"}

@@ -24,7 +24,7 @@ from .gemm import accumulator_dtype
 from .pack import PackedOperand, pack
 from .tile import LEAST_JOBS, choose_dot_tile, choose_tile, even_block, near_tiles
 
-__all__ = ["Attention", "AttentionChoice", "AttentionParams"]
+__all__ = ["Attention", "AttentionChoice", "AttentionParams", "MOST_DIRECT_ROWS", "take_apart"]
 
 # Rows up to which keys and values are read once, where they are (decoding): packing them would cost more than it brings.
 MOST_DIRECT_ROWS = 8

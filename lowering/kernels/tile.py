@@ -12,7 +12,7 @@ from ...csrc.abi import DTYPE_BYTES
 from ...csrc.machine import Machine
 from ..index_expr import Dim
 
-__all__ = ["Tile", "choose_dot_tile", "choose_tile", "even_block", "near_dot_tiles", "near_tiles", "registers_per_value", "stays_near"]
+__all__ = ["LEAST_JOBS", "MOST_TILES", "Tile", "choose_dot_tile", "choose_tile", "even_block", "near_dot_tiles", "near_tiles", "registers_per_value", "stays_near"]
 
 # Sizes that are not known at compile time are taken to be this.
 TYPICAL_SIZE = 512

@@ -13,7 +13,7 @@ from ..index_expr import Dim, product
 from ..registry import dtype_name, lowering
 from ..values import Graph, Unsupported, Value
 
-__all__ = ["FLOATS", "divisor", "mean_over", "opmath", "reduce_over", "reduced_dims", "variance_over"]
+__all__ = ["FLOATS", "divisor", "mean_over", "norm_over", "number_of", "opmath", "reduce_over", "reduced_dims", "variance_over"]
 
 aten = torch.ops.aten
 FLOATS = ("f32", "f64", "f16", "bf16")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from accel.csrc.machine import resolve_machine
 from accel.lowering.kernel_writer import BoundKernel
-from accel.lowering.fuse import Group
-from accel.lowering.pipeline import _group_kernels
+from accel.lowering.fuse import Group, Schedule
+from accel.lowering.pipeline import vectorize
 from accel.lowering.prepare import place_prepared, split_prepared
 from accel.lowering.tensor_ir import Buffer, Const, Load, Map, Op, Target
 
@@ -19,7 +19,8 @@ def buffer(name: str, kind: str = "temp") -> Buffer:
 def scaled(source: Buffer, target: Buffer, factor: float = 2.0) -> BoundKernel:
     """target = source * factor."""
     expr = Op("mul", (Load(source, 0, (1,)), Const(factor, "f32")), "f32")
-    (kernel,) = _group_kernels(Group((64,), (), (Map(Target(target, 0, (1,)), (64,), expr),), frozenset((target,))), HOST)
+    group = Group((64,), (), (Map(Target(target, 0, (1,)), (64,), expr),), frozenset((target,)))
+    (kernel,) = vectorize(Schedule("scaled", (group,)), HOST)
     return kernel
 
 
