@@ -20,7 +20,8 @@ from ..csrc.abi import DTYPE_BYTES
 
 __all__ = ["TileWriter", "TransposedTiles", "find_transposed"]
 
-# Bytes of a row of a block: some cache lines, so that both sides of a transposition use lines whole, while a block fits the first level.
+# Bytes of a row of a block: some cache lines, so that both sides of a transposition use lines whole, while a block fits the
+# first level; estimate.
 BLOCK_BYTES = 256
 
 

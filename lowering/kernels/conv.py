@@ -32,7 +32,7 @@ LEAST_WINOGRAD_CHANNELS = 32
 LEAST_WINOGRAD_PIXELS = 600
 LEAST_FROZEN_WINOGRAD_PIXELS = 40
 
-
+# Ways of a ConvChoice, as explain shows them.
 DIRECT, BY_SQUARES, BY_POSITIONS = "direct", "Winograd, squares near", "Winograd, position by position"
 
 

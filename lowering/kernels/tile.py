@@ -18,7 +18,8 @@ __all__ = ["LEAST_JOBS", "MOST_TILES", "Tile", "choose_dot_tile", "choose_tile",
 TYPICAL_SIZE = 512
 # Jobs a kernel should at least have, so that the contexts' shares differ little.
 LEAST_JOBS = 8
-# Shapes whose modelled cost is at most this many times the least: the model may be wrong about them, and a search tries the first few.
+# Shapes whose modelled cost is at most this many times the least: the model may be wrong about them, and a search tries the first few;
+# estimates.
 UNSURE = 1.4
 MOST_TILES = 5
 # Registers that a tile of a machine with 32 leaves free: half of the operands that pass through registers, which clang loads ahead. A tile
