@@ -98,7 +98,7 @@ class _Search:
             key = self._key(question)
             before = questions[key].positions if key in questions else ()
             questions[key] = dataclasses.replace(question, positions=(*before, *question.positions))
-        answers = {key: answer for key in questions if (answer := self._read(key)) is not None}
+        answers = {key: answer for key, question in questions.items() if (answer := self._read(key, len(question.choices))) is not None}
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             trials = {key: [pool.submit(self._build, question.group, choice) for choice in question.choices] for key, question in questions.items() if key not in answers}
         for key, built in trials.items():
@@ -111,9 +111,14 @@ class _Search:
         source = write_partition(alone(self.scheduled, question.group, question.choices[0])).source
         return digest_of("tuned", VERSION, build_key(source, cache_dir=self.cache_dir), *map(repr, question.choices), str(self.threads), repr(self.machine), repr(sorted(self.sizes.items())))
 
-    def _read(self, key: str) -> _Answer | None:
+    def _read(self, key: str, n_choices: int) -> _Answer | None:
+        """The answer that the cache has; one that does not fit is as good as none."""
         content = self.cache.read(key, SUFFIX)
-        return _Answer(**json.loads(content)) if content is not None else None
+        try:
+            answer = _Answer(**json.loads(content)) if content is not None else None
+        except (TypeError, ValueError):
+            return None
+        return answer if answer is not None and answer.position in range(n_choices) else None
 
     def _build(self, group: Group, choice: object) -> tuple[LoweredPartition, Trial]:
         scheduled = alone(self.scheduled, group, choice)

@@ -137,7 +137,7 @@ def quotient_of_terms(a: Term, b: Term) -> Dim | None:
 
 
 def floordiv(a: Dim, b: Dim) -> Dim:
-    """floor(a / b); operands of index arithmetic are not negative, so C's division is the same."""
+    """floor(a / b)."""
     if isinstance(a, int) and isinstance(b, int):
         return a // b
     exact = exact_div(a, b)
@@ -207,6 +207,8 @@ def _render_atom(atom: Atom, language: str) -> str:
     left, right = render(a, language), render(b, language)
     if operator in ("min", "max"):
         return f"{'dvx_' if language == 'c' else ''}{operator}({left}, {right})"
+    if language == "c" and not (is_never_negative(a) and is_never_negative(b)):
+        return f"dvx_{'floordiv' if operator == '//' else 'mod'}({left}, {right})"
     if operator == "//" and language == "c":
         operator = "/"
     return f"(({left}) {operator} ({right}))"

@@ -19,6 +19,10 @@ typedef struct dvx_team {
 static inline int64_t dvx_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t dvx_max(int64_t a, int64_t b) { return a > b ? a : b; }
 
+/* Python's quotient and remainder: towards minus infinity, with the divisor's sign. */
+static inline int64_t dvx_floordiv(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); }
+static inline int64_t dvx_mod(int64_t a, int64_t b) { return a - b * dvx_floordiv(a, b); }
+
 /* First index of context ctx's share of begin..end, a multiple of step from begin; contexts differ by one step at most. */
 static inline int64_t dvx_chunk(int64_t begin, int64_t end, int64_t step, int64_t ctx, int64_t n_ctx) {
     const int64_t steps = (end - begin + step - 1) / step;

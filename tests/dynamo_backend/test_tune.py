@@ -14,6 +14,7 @@ from accel.compile_graph import Compilation
 from accel.explain import explain_call
 from accel.native import NativeCompiler
 from accel.options import Options
+from accel.runtime.cache import Cache
 
 
 class Tuning(NativeCompiler):
@@ -88,7 +89,25 @@ def test_where_nothing_is_faster_the_default_stays(options):
     assert "as without tuning" in str(explained)
 
 
-def test_answers_are_kept_and_damaged_ones_asked_again(options, objects):
+def cut_off(path, cache):
+    path.write_bytes(path.read_bytes()[:5])
+
+
+def write(path, cache, content):
+    path.unlink()
+    cache.publish(path.name.partition(".")[0], ".tuned", content)
+
+
+def name_no_choice(path, cache):
+    write(path, cache, b'{"position": 99, "gain": 0.5}')
+
+
+def take_another_form(path, cache):
+    write(path, cache, b"[1]")
+
+
+@pytest.mark.parametrize("damage", [cut_off, name_no_choice, take_another_form])
+def test_answers_are_kept_and_damaged_ones_asked_again(damage, options, objects):
     net, x = model(), torch.randn(17, 20)
     counts = []
     for _ in range(3):
@@ -98,8 +117,8 @@ def test_answers_are_kept_and_damaged_ones_asked_again(options, objects):
         counts.append(compiler.n_measured)
         assert all(kernel["gain"] == 0.5 for kernel in explained.graphs[0].partitions[0].tuned)
         if len(counts) == 2:
-            for path in objects.rglob("*.tuned"):
-                path.write_bytes(path.read_bytes()[:5])
+            for path in list(objects.rglob("*.tuned")):
+                damage(path, Cache(objects))
     assert counts[0] == counts[2] > 0 == counts[1]
 
 

@@ -29,6 +29,7 @@ PROGRAMS = {
     "relative shift": lambda x: (x[:, None] * torch.arange(x.shape[0] * 2 - 1)[None, :, None]).reshape(x.shape[0], -1).view(x.shape[0] * 2 - 1, -1) * 2,
     "rows of a transposed image": lambda x: (x[:, None] * torch.arange(1.0, 41.0)[:, None]).transpose(1, 2).reshape(x.shape[0], -1),
     "transposed input as rows": lambda x: x.t().reshape(1, -1),
+    "quotients and remainders below zero": lambda x: (x * ((x.shape[0] - 9) % 4), x + (x.shape[0] - 6) // 2, x + (3 - x.shape[1]) // x.shape[0]),
     "slice scatter up to the end": lambda x: x.slice_scatter(x[1:] * 2, 0, 1, 20),
     "diagonal scatter": lambda x: x.diagonal_scatter(x.diagonal(1) * 2, 1),
     "grid sample": lambda x: F.grid_sample(x[None, None] * 2, torch.stack([x, x.flip(1)], -1)[None], align_corners=False),
