@@ -17,6 +17,7 @@ __all__ = ["Times", "interleaved", "largest_error", "tensors_of"]
 WARM_CALLS = 2  # per block: another backend's threads and data have been in the caches
 REST_SECONDS = 0.005  # before a block: the workers of the backend before spin for some milliseconds
 FIGURES = 4  # significant, in JSON
+NOISE = 1e-6  # some units in the last place of float32, of the largest tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,19 +79,27 @@ def _block(function: Callable, inputs: Sequence, seconds: float) -> list[float]:
 
 
 def largest_error(outputs: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> float:
-    """Largest difference relative to the largest magnitude expected, over all tensors; infinite where shapes or NaNs disagree."""
+    """Largest difference relative to the largest magnitude expected, over all tensors; infinite where shapes or NaNs disagree.
+
+    A tensor counts as no smaller than NOISE of the largest one: the gradient of an attention's key bias is 0 but for rounding.
+    """
     if len(outputs) != len(expected):
         return float("inf")
-    return max((_error(output, wanted) for output, wanted in zip(outputs, expected)), default=0.0)
+    least = NOISE * max((_magnitude(wanted) for wanted in expected), default=0.0)
+    return max((_error(output, wanted, max(least, 1e-30)) for output, wanted in zip(outputs, expected)), default=0.0)
 
 
-def _error(output: torch.Tensor, wanted: torch.Tensor) -> float:
+def _magnitude(tensor: torch.Tensor) -> float:
+    return tensor.double().abs().nan_to_num(0.0).max().item() if tensor.numel() else 0.0
+
+
+def _error(output: torch.Tensor, wanted: torch.Tensor, least: float) -> float:
     if output.shape != wanted.shape or not torch.equal(output.isnan(), wanted.isnan()):
         return float("inf")
     if wanted.numel() == 0:
         return 0.0
     difference = (output.double() - wanted.double()).abs().nan_to_num(0.0).max()
-    return (difference / wanted.double().abs().nan_to_num(0.0).max().clamp_min(1e-30)).item()
+    return difference.item() / max(_magnitude(wanted), least)
 
 
 def tensors_of(result: object) -> list[torch.Tensor]:

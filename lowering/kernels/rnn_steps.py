@@ -107,12 +107,12 @@ def _step_tile(shape: Shape, rows: int, vectors: int, contexts: int, shares_rows
 
 
 def _register_tiles(machine: Machine, n_sums: int, regs: int, n_vectors: int) -> list[tuple[int, int]]:
-    """(rows, vectors) whose accumulators and one operand's values leave a register for the other's."""
+    """(rows, vectors) whose accumulators, elements of the state and one weight have registers: compilers load a step's elements first."""
     found = []
     for vectors in range(1, min(MOST_VECTORS, n_vectors) + 1):
         for rows in range(1, 9):
-            held = rows * vectors * n_sums + min(rows, vectors * n_sums)
-            if held * regs < machine.n_vregs:
+            held = rows * vectors * n_sums + rows + 1
+            if held * regs <= machine.n_vregs:
                 found.append((rows, vectors))
     return found or [(1, 1)]
 
