@@ -132,6 +132,18 @@ def _in_float32(norm: torch._ops.OpOverload) -> Callable:
     return decomposed
 
 
+def _of_dense_images(norm: torch._ops.OpOverload) -> Callable:
+    """Batch norm of images that are neither row-major nor channels last, written as that of row-major ones: so eager's result lies."""
+
+    def decomposed(x, *args, **kwargs):
+        memory_format = suggest_memory_format(x)
+        if x.is_contiguous(memory_format=memory_format):
+            return _in_float32(norm)(x, *args, **kwargs)
+        return norm(x.contiguous(memory_format=memory_format), *args, **kwargs)
+
+    return decomposed
+
+
 OWN_DECOMPOSITIONS = {
     aten._transformer_encoder_layer_fwd.default: transformer_encoder_layer,
     aten.max_unpool2d.default: max_unpool2d,
@@ -144,13 +156,13 @@ OWN_DECOMPOSITIONS = {
 }
 
 # Of ops that have a lowering: forms of a few calls of them; the others stay whole.
+BATCH_NORMS = (
+    aten._native_batch_norm_legit_functional.default, aten._native_batch_norm_legit_no_training.default, aten._native_batch_norm_legit.no_stats,
+)  # fmt: skip
 OWN_FORMS = {
-    norm: _in_float32(norm)
-    for norm in (
-        aten.native_layer_norm.default, aten.native_group_norm.default, aten._native_batch_norm_legit_functional.default,
-        aten._native_batch_norm_legit_no_training.default, aten._native_batch_norm_legit.no_stats,
-    )
-}  # fmt: skip
+    **{norm: _in_float32(norm) for norm in (aten.native_layer_norm.default, aten.native_group_norm.default)},
+    **{norm: _of_dense_images(norm) for norm in BATCH_NORMS},
+}
 
 
 def late_decompositions() -> dict[torch._ops.OpOverload, Callable]:

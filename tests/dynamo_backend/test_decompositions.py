@@ -108,3 +108,11 @@ def test_convolution_with_a_weight_of_symbolic_sizes():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_logsigmoid_is_row_major_as_eagers(dtype):
     check(F.logsigmoid, torch.randn(3, 5, 33, dtype=dtype).permute(0, 2, 1))
+
+
+@pytest.mark.parametrize("shape, order", [((3, 2, 7, 6), (0, 1, 3, 2)), ((3, 7, 2), (0, 2, 1)), ((2, 7), (1, 0)), ((3, 7, 6, 2), (0, 3, 1, 2))])
+def test_batch_norm_of_permuted_images_lies_as_eagers(shape, order):
+    x = torch.randn(shape).permute(order)
+    mean, variance = torch.zeros(x.shape[1]), torch.ones(x.shape[1])
+    check(lambda x: F.batch_norm(x, None, None, training=True), x)
+    check(F.batch_norm, x, mean, variance)
