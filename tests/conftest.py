@@ -6,7 +6,10 @@ import logging
 import sys
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("same every time", derandomize=True, deadline=None)
+settings.load_profile("same every time")
 logging.getLogger("torch.__trace").disabled = True  # pytest would print its empty records, thousands below every failure
 
 

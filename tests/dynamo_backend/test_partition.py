@@ -9,7 +9,7 @@ import networkx as nx
 import pytest
 import torch
 from frontend_graphs import build_graph, random_graphs, run_nodes
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from torch import fx
 
 from accel.graph_runner import make_runner
@@ -91,7 +91,11 @@ def reads(node, storage):
 @given(random_graphs())
 def test_plan_runs_to_what_the_graph_means(drawn):
     expected_inputs, actual_inputs = ([value.clone() for value in drawn.inputs] for _ in range(2))
-    expected = fx.Interpreter(drawn.gm).run(*expected_inputs)
+    try:
+        expected = fx.Interpreter(drawn.gm).run(*expected_inputs)
+    except RuntimeError as error:  # an input that is copied from a view of itself
+        assume("single memory location" not in str(error))
+        raise
     planned = plan(drawn.graph, drawn.verdicts, 1)
     runs = {partition: (lambda args, partition=partition: run_nodes(partition, args)) for partition in planned.partitions if partition.nodes}
     actual = make_runner(drawn.gm, planned, runs).run(list(actual_inputs))
