@@ -116,8 +116,10 @@ def _traced(compile_aot: Callable, gm: torch.fx.GraphModule, example_inputs: Seq
     """What AOTAutograd makes of `gm` with `compilers`. Raises as `_compile` does."""
     from torch._dynamo.exc import TorchDynamoException
 
+    from .direct_call import without_wrapper
+
     try:
-        return compile_aot(gm, example_inputs)
+        return without_wrapper(compile_aot(gm, example_inputs), gm)
     except TorchDynamoException:  # Dynamo steers by them
         raise
     except Exception as error:

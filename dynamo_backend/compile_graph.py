@@ -13,6 +13,7 @@ import torch
 from torch import fx
 
 from .artifact import artifact_of, mark
+from .direct_call import is_plain
 from .dump import dump_graph
 from .errors import CompileError, StrictError, describe_bug
 from .freeze import NOTHING_FROZEN, Frozen, fold_constants
@@ -48,6 +49,7 @@ class CompiledGraph:
         compiled: what each partition became; one that failed is missing.
         failures: partitions that run in eager since they could not be compiled, with the reason.
         runner: what runs the graph.
+        is_plain: whether a call of it needs AOTAutograd's wrapper.
         frozen: parameters that were taken as constants, and what was computed of them.
         seconds: stage -> what it took, summed over partitions (which are built side by side). A backward graph is traced with its forward graph.
     """
@@ -59,6 +61,7 @@ class CompiledGraph:
     compiled: Mapping[Partition, CompiledPartition]
     failures: Mapping[Partition, str]
     runner: Runner
+    is_plain: bool = False
     frozen: Frozen = NOTHING_FROZEN
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
@@ -117,13 +120,13 @@ def compile_graph(gm: fx.GraphModule, kind: str, compilation: Compilation, const
     runner = make_runner(gm, planned, {partition: made.run for partition, made in compiled.items()}, frozen.tensors)
     for stage in ("lowering", "scheduling", *(["tuning"] if options.max_autotune else []), "C compilation", "loading"):
         seconds[stage] = sum(made.seconds.get(stage, 0.0) for made in compiled.values())
-    result = CompiledGraph(name, kind, gm.graph, planned, compiled, failures, runner, frozen, seconds)
+    result = CompiledGraph(name, kind, gm.graph, planned, compiled, failures, runner, is_plain(kind, planned, compiled), frozen, seconds)
     compilation.has_fallbacks |= bool(result.fallbacks)
     _log(result, time.perf_counter() - started)
     compilation.observe(result)
     if options.dump_dir is not None:
         dump_graph(result, options.dump_dir)
-    run = _boxed(runner, compiled)
+    run = _boxed(result)
     mark(run, artifact_of(result, options.threads, options.cache_dir))
     return run
 
@@ -141,11 +144,12 @@ def _compile_name() -> str:
     return f"graph_{str(compile_id).replace('/', '_')}" if compile_id is not None else "graph"
 
 
-def _boxed(runner: Runner, compiled: Mapping[Partition, CompiledPartition]) -> Callable[[list], list]:
+def _boxed(result: CompiledGraph) -> Callable[[list], list]:
     """The runner's function, marked for AOTAutograd as one that empties its list of arguments. It keeps what its partitions own."""
-    run = runner.run
+    run = result.runner.run
     run._boxed_call = True
-    run._partitions = compiled
+    run._is_plain = result.is_plain
+    run._partitions = result.compiled
     return run
 
 
