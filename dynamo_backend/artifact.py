@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .csrc.abi import PartitionSource
+from .direct_call import boxed
 from .freeze import Place, Recipe
 from .runtime.build import BuiltPartition, build
 from .runtime.executor import Executor
@@ -52,7 +53,7 @@ class GraphArtifact:
         text: the runner's Python text; empty where the one partition is called as it is.
         names: the globals of `text` other than partitions.
         recipe: how the graph's constants are made of its inputs; a Place among `names` is one of them.
-        is_plain: as in CompiledGraph.
+        takes: as in Runner.   is_plain: as in CompiledGraph.
         threads, cache_dir: as in Options.
     """
 
@@ -61,6 +62,7 @@ class GraphArtifact:
     names: Mapping[str, object]
     partitions: tuple[PartitionArtifact, ...]
     recipe: Recipe
+    takes: tuple[int, ...] | None
     is_plain: bool
     threads: int | None
     cache_dir: Path | None
@@ -78,7 +80,7 @@ def artifact_of(compiled: CompiledGraph, threads: int | None, cache_dir: Path | 
     variables = {partition.variable for partition in partitions}
     places = {id(tensor): frozen.places[node] for node, tensor in frozen.tensors.items()}
     names = {name: places.get(id(value), value) for name, value in compiled.runner.names.items() if name not in variables}
-    return GraphArtifact(compiled.name, compiled.runner.text, names, partitions, frozen.recipe, compiled.is_plain, threads, cache_dir)
+    return GraphArtifact(compiled.name, compiled.runner.text, names, partitions, frozen.recipe, compiled.runner.takes, compiled.is_plain, threads, cache_dir)
 
 
 def mark(run: Callable[[list], list], artifact: GraphArtifact | None) -> None:
@@ -106,9 +108,7 @@ def load_graph(artifact: GraphArtifact, given: Sequence = ()) -> Callable[[list]
         run = scope["run"]
     else:
         (run,) = runs.values()
-    run._boxed_call = True
-    run._is_plain = artifact.is_plain
-    return run
+    return boxed(run, artifact.takes, is_plain=artifact.is_plain)
 
 
 def _executor(partition: PartitionArtifact, library: BuiltPartition, threads: int | None, constants: Sequence[torch.Tensor]) -> Executor:

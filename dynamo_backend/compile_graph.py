@@ -13,7 +13,7 @@ import torch
 from torch import fx
 
 from .artifact import artifact_of, mark
-from .direct_call import is_plain
+from .direct_call import boxed, is_plain
 from .dump import dump_graph
 from .errors import CompileError, StrictError, describe_bug
 from .freeze import NOTHING_FROZEN, Frozen, fold_constants
@@ -126,7 +126,8 @@ def compile_graph(gm: fx.GraphModule, kind: str, compilation: Compilation, const
     compilation.observe(result)
     if options.dump_dir is not None:
         dump_graph(result, options.dump_dir)
-    run = _boxed(result)
+    run = boxed(runner.run, runner.takes, is_plain=result.is_plain)
+    run._partitions = compiled  # it keeps what they own
     mark(run, artifact_of(result, options.threads, options.cache_dir))
     return run
 
@@ -142,15 +143,6 @@ def _log(result: CompiledGraph, seconds: float) -> None:
 def _compile_name() -> str:
     compile_id = torch._guards.CompileContext.current_compile_id()
     return f"graph_{str(compile_id).replace('/', '_')}" if compile_id is not None else "graph"
-
-
-def _boxed(result: CompiledGraph) -> Callable[[list], list]:
-    """The runner's function, marked for AOTAutograd as one that empties its list of arguments. It keeps what its partitions own."""
-    run = result.runner.run
-    run._boxed_call = True
-    run._is_plain = result.is_plain
-    run._partitions = result.compiled
-    return run
 
 
 def _strict_message(fallbacks: Mapping[fx.Node, str]) -> str:

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from .nodes import is_call, is_getitem, is_random, storage_key, tensor_value, written_arguments
 
-__all__ = ["Frozen", "NOTHING_FROZEN", "Place", "Recipe", "find_constants", "fold_constants", "guard_constants"]
+__all__ = ["Frozen", "NOTHING_FROZEN", "Place", "Recipe", "find_constants", "fold_constants", "guard_constants", "is_parameter"]
 
 logger = logging.getLogger("accel")
 
@@ -93,8 +93,13 @@ def guard_constants(gm: fx.GraphModule) -> None:
     from torch._dynamo.guards import GuardBuilder, install_guard
 
     for node in gm.graph.find_nodes(op="placeholder"):
-        if "_dynamo_static_input_type" in node.meta.get("tensor_dict", {}):
+        if is_parameter(node):
             install_guard(node._dynamo_source.make_guard(GuardBuilder.ID_MATCH))
+
+
+def is_parameter(node: fx.Node) -> bool:
+    """Whether a placeholder of Dynamo's is a parameter or a buffer of a module."""
+    return "_dynamo_static_input_type" in node.meta.get("tensor_dict", {})
 
 
 def find_constants(gm: fx.GraphModule, example_inputs: Sequence) -> dict[fx.Node, torch.Tensor]:

@@ -25,11 +25,13 @@ class Runner:
 
     Attributes:
         run: callable (args: list) -> outputs; `args` is emptied.
+        takes: the positions of the placeholders that `args` holds; None for all of them.
         text: the Python text of `run`; empty where the one partition is called as it is.
         names: the globals of the text.
     """
 
     run: Run
+    takes: tuple[int, ...] | None
     text: str
     names: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
@@ -48,29 +50,38 @@ def make_runner(gm: fx.GraphModule, plan: Plan, runs: Mapping[Partition, Run], b
         runs: what calls a partition: (args: list) -> list of its outputs. A partition without one runs node by node in eager.
         bound: inputs of partitions that `runs` hold for good; they are no arguments.
     """
-    if not bound and (direct := _direct(gm.graph, plan, runs)) is not None:
-        return Runner(direct, "")
+    placeholders = gm.graph.find_nodes(op="placeholder")
+    if (direct := _direct(gm.graph, plan, runs, bound)) is not None:
+        return Runner(runs[direct], _positions(placeholders, [node for node in direct.inputs if node not in bound]), "")
     writer = _Writer(gm, bound)
     for node in gm.graph.nodes:
         if node.op == "get_attr":
             writer.names[_name(node)] = _attribute(gm, node.target)
     for step in plan.steps:
         writer.step(step, runs)
-    text = writer.text()
+    takes = _positions(placeholders, writer.reads())
+    text = writer.text(placeholders if takes is None else [placeholders[position] for position in takes])
     scope = dict(writer.names)
     exec(compile(text, "<accel graph>", "exec"), scope)
-    return Runner(scope["run"], text, writer.names)
+    return Runner(scope["run"], takes, text, writer.names)
 
 
-def _direct(graph: fx.Graph, plan: Plan, runs: Mapping[Partition, Run]) -> Run | None:
-    """The partition's own function, where the graph is that partition, argument by argument."""
+def _positions(placeholders: Sequence[fx.Node], read: Container[fx.Node]) -> tuple[int, ...] | None:
+    """Where the placeholders are that are read; None for all."""
+    positions = tuple(index for index, node in enumerate(placeholders) if node in read)
+    return positions if len(positions) < len(placeholders) else None
+
+
+def _direct(graph: fx.Graph, plan: Plan, runs: Mapping[Partition, Run], bound: Container[fx.Node]) -> Partition | None:
+    """The partition that the whole graph is, result by result, with arguments in the order of the placeholders."""
     if len(plan.steps) != 1 or plan.steps[0] not in runs:
         return None
     (partition,) = plan.steps
-    placeholders = tuple(node for node in graph.nodes if node.op == "placeholder")
     (returned,) = graph.output_node().args
-    is_same = partition.inputs == placeholders and isinstance(returned, (list, tuple)) and tuple(returned) == partition.outputs
-    return runs[partition] if is_same else None
+    arguments = tuple(node for node in partition.inputs if node not in bound)
+    is_ordered = arguments == tuple(node for node in graph.find_nodes(op="placeholder") if node in arguments)
+    is_same = is_ordered and isinstance(returned, (list, tuple)) and tuple(returned) == partition.outputs
+    return partition if is_same else None
 
 
 def _attribute(gm: fx.GraphModule, path: str) -> object:
@@ -146,9 +157,12 @@ class _Writer:
         self.names[name] = value
         return name
 
-    def text(self) -> str:
-        """The whole function, every variable dropped after its last use."""
-        placeholders = [node for node in self._graph.nodes if node.op == "placeholder"]
+    def reads(self) -> set[fx.Node]:
+        """The nodes whose variables the text reads."""
+        return {node for line in self._lines for node in line.reads} | set(self._graph.output_node().all_input_nodes)
+
+    def text(self, placeholders: Sequence[fx.Node]) -> str:
+        """The whole function of `placeholders`, every variable dropped after its last use."""
         (returned,) = self._graph.output_node().args
         kept = set(self._graph.output_node().all_input_nodes)
         last_use = {node: index for index, line in enumerate(self._lines) for node in (*line.makes, *line.reads)}

@@ -11,6 +11,7 @@ from torch import fx
 
 from accel.backend import compile_module
 from accel.compile_graph import Compilation
+from accel.direct_call import boxed
 from accel.lowering import Verdict
 from accel.native import CompiledPartition
 from accel.options import Options
@@ -140,3 +141,8 @@ def random_graphs(max_steps=25):
     choice = st.integers(0, 10_000)
     step = st.tuples(st.sampled_from(sorted(STEPS)), choice, choice, st.booleans())
     return st.builds(build_graph, st.lists(step, min_size=1, max_size=max_steps), st.lists(choice, max_size=4))
+
+
+def run_graph(runner, args):
+    """What `runner` makes of `args`, one for every placeholder; `args` is emptied."""
+    return boxed(runner.run, runner.takes, is_plain=False)(args)

@@ -9,15 +9,20 @@ import torch
 from torch import nn
 
 
-def functions_called(call):
-    """Names of the Python functions that run in `call()`."""
-    names = []
-    sys.setprofile(lambda frame, event, argument: names.append(frame.f_code.co_name) if event == "call" else None)
+def frames_of(call):
+    """(name, arguments) of the Python functions that run in `call()`."""
+    frames = []
+    sys.setprofile(lambda frame, event, argument: frames.append((frame.f_code.co_name, dict(frame.f_locals))) if event == "call" else None)
     try:
         call()
     finally:
         sys.setprofile(None)
-    return names
+    return frames
+
+
+def functions_called(call):
+    """Names of the Python functions that run in `call()`."""
+    return [name for name, _ in frames_of(call)]
 
 
 def has_wrapper(function, *inputs, **options):
@@ -41,6 +46,33 @@ def test_graph_from_the_cache_is_called_without_the_wrapper(tmp_path):
     assert not has_wrapper(MODEL, x, cache_dir=str(tmp_path))
     torch._dynamo.reset()
     assert not has_wrapper(MODEL, x, cache_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("is_warm", [False, True])
+def test_frozen_parameters_are_not_handed_over(is_warm, tmp_path):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(128, 4)).eval()
+    x = torch.randn(2, 3, 6, 6)
+    options = {"freeze": True, "cache_dir": str(tmp_path)}
+    with torch.no_grad():
+        if is_warm:
+            torch.compile(model, backend="accel", options=options)(x)
+            torch._dynamo.reset()
+        compiled = torch.compile(model, backend="accel", options=options)
+        torch.testing.assert_close(compiled(x), model(x))
+        frames = frames_of(lambda: compiled(x))
+    (handed_over,) = [given["inputs"] for name, given in frames if name == "<lambda>" and "inputs" in given]
+    assert len(handed_over) == 1 and handed_over[0] is x
+
+
+def test_frozen_parameter_that_eager_reads_is_handed_over():
+    model, x = nn.Linear(4, 4), torch.eye(4)
+
+    def function(x):
+        return torch.linalg.solve(model.weight.t() @ model.weight + x, model.bias) + torch.linalg.svdvals(model.weight)
+
+    compiled = torch.compile(function, backend="accel", options={"freeze": True})
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), function(x), rtol=1e-4, atol=1e-5)
 
 
 def test_several_outputs_and_grad_mode_need_no_wrapper():

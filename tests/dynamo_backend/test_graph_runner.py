@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from frontend_graphs import build_graph, run_nodes
+from frontend_graphs import build_graph, run_graph, run_nodes
 from torch import fx
 
 from accel.graph_runner import make_runner
@@ -46,7 +46,7 @@ def test_partition_without_a_function_runs_node_by_node():
     drawn = build_graph([("mm", 0, 1, True), ("max", 3, 0, True), ("copy_first", 3, 0, True)], [3, 4])
     inputs = [value.clone() for value in drawn.inputs]
     expected = fx.Interpreter(drawn.gm).run(*[value.clone() for value in drawn.inputs])
-    actual = make_runner(drawn.gm, plan(drawn.graph, drawn.verdicts), {}).run(inputs)
+    actual = run_graph(make_runner(drawn.gm, plan(drawn.graph, drawn.verdicts), {}), inputs)
     torch.testing.assert_close(list(actual), list(expected), rtol=0, atol=0)
 
 
