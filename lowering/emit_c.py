@@ -1,7 +1,7 @@
 """VectorProgram -> C: one function per kernel, one C statement per node, DVX intrinsics only.
 
-Kernels of equal text share one function. The functions are grouped into units that compile in parallel; the first unit
-also holds the partition's entry point, which calls the kernels in order on their buffers.
+Kernels of equal text share one function. The functions are grouped into units that compile in parallel; one more holds the
+partition's entry point: every context of one team calls the kernels in order, and waits for the others behind each.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ __all__ = ["Call", "KernelKeys", "canonical", "emit_partition"]
 
 C_ELEMENT = {"sf": "float", "df": "double", "w": "int32_t", "d": "int64_t", "h": "int16_t", "b": "int8_t", "ub": "uint8_t", "hf": "uint16_t", "bf": "uint16_t"}
 
-# Below this much work (Kernel.work) a second thread costs more than it brings. Measured on two cores, with 8 and with 16 lanes: a
-# parallel region takes 1 us, and products, pointwise kernels and softmax gain by it from 100,000 to 250,000 on.
+# Below this much work (Kernel.work) of all its kernels, a partition runs on one context. Measured on two cores, with 8 and with 16 lanes:
+# a parallel region takes 1 us, and products, pointwise kernels and softmax gain by it from 100,000 to 250,000 on.
 PARALLEL_WORK = 150_000
+# Below this much work, a kernel of a partition that runs on all contexts is one context's: the barrier behind it takes 0.1 us.
+SHARED_WORK = 40_000
 MAX_KERNELS_PER_UNIT = 6
 
 
@@ -76,7 +78,7 @@ def _units(name: str, functions: list[str], prototypes: str, entry: str, n_units
 def canonical(kernel: Kernel) -> str:
     """Text that two kernels share exactly if one C function serves both."""
     lines = str(dataclasses.replace(kernel, name="k", title="", origins=())).splitlines()
-    return "\n".join(lines) + f"\n{render(kernel.work)} {kernel.lanes}"
+    return "\n".join(lines) + f"\n{kernel.lanes}"
 
 
 class KernelKeys:
@@ -86,24 +88,71 @@ class KernelKeys:
         self._known: dict[tuple, tuple[Kernel, str]] = {}
 
     def __getitem__(self, kernel: Kernel) -> str:
-        shape = (id(kernel.body), kernel.params, kernel.work, kernel.lanes)
+        shape = (id(kernel.body), kernel.params, kernel.lanes)
         if shape not in self._known:
             self._known[shape] = kernel, canonical(kernel)  # the kernel is kept, so that no other body gets its id
         return self._known[shape][1]
 
 
-def _entry(function: str, calls, kernel_functions, symbols) -> str:
-    lines = ["__attribute__((visibility(\"default\")))", f"int32_t {function}(void *const *buffers, const int64_t *sizes, char *arena, const dvx_runtime *rt)", "{"]
-    lines += ["    int32_t status = 0;", "    (void)sizes; (void)arena; (void)buffers; (void)rt;"]
-    lines += [f"    const int64_t {symbol_name} = sizes[{i}]; (void){symbol_name};" for i, symbol_name in enumerate(symbols)]
+def _entry(function: str, calls: tuple[Call, ...], kernel_functions: list[str], symbols: tuple[str, ...]) -> str:
+    """The entry point, and what every context of its team runs."""
+    sizes = [f"    const int64_t {name} = sizes[{i}]; (void){name};" for i, name in enumerate(symbols)]
+    shared = [call.kernel.work for call in calls if not _is_alone(call.kernel)]
+    total = render(sum(shared[1:], shared[0]), "c") if shared else "0"
+    lines = [
+        f"static void {function}_context(const void *data, int64_t ctx, int64_t n_ctx, dvx_team *team) {{",
+        "    const dvx_entry *a = data;",
+        "    void *const *buffers = a->buffers; const int64_t *sizes = a->sizes; char *arena = a->arena; int32_t *status = a->status;",
+        "    dvx_team alone = {0, 0, team->rt, 1, 0, 0};",
+        "    (void)sizes; (void)arena; (void)buffers; (void)status; (void)alone; (void)ctx; (void)n_ctx;",
+        *sizes,
+        *_call_lines(calls, kernel_functions),
+        "}",
+        "",
+        "__attribute__((visibility(\"default\")))",
+        f"int32_t {function}(void *const *buffers, const int64_t *sizes, char *arena, const dvx_runtime *rt)",
+        "{",
+        "    int32_t status = 0;",
+        *sizes,
+        "    const dvx_entry entry = {buffers, sizes, arena, &status};",
+        f"    dvx_run_contexts(rt, {function}_context, &entry, ({total}) < INT64_C({PARALLEL_WORK}) ? 1 : rt->n_threads);",
+        "    return status;",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _call_lines(calls: tuple[Call, ...], kernel_functions: list[str]) -> list[str]:
+    """The calls, with a barrier behind each that is not the last of several in a row for one context."""
+    lines = []
+    was_alone = True
     for call, kernel_function in zip(calls, kernel_functions):
+        work = call.kernel.work
+        is_alone = _is_alone(call.kernel)
+        if lines and not (is_alone and was_alone):
+            lines.append("    dvx_barrier(team);")
+        arguments = "".join(f", {argument}" for argument in ("status", *call.arguments))
         origins = ", ".join(call.kernel.origins[:6])
-        lines.append(f"    {kernel_function}(rt, &status{''.join(', ' + a for a in call.arguments)});" + (f"  /* {origins} */" if origins else ""))
-    return "\n".join([*lines, "    return status;", "}"]) + "\n"
+        comment = f"  /* {origins} */" if origins else ""
+        if is_alone:
+            lines.append(f"    if (ctx == 0) {kernel_function}(&alone, 0, 1{arguments});{comment}")
+        elif isinstance(work, int):
+            lines.append(f"    {kernel_function}(team, ctx, n_ctx{arguments});{comment}")
+        else:
+            lines.append(f"    if (({render(work, 'c')}) >= INT64_C({SHARED_WORK})) {kernel_function}(team, ctx, n_ctx{arguments});{comment}")
+            lines.append(f"    else if (ctx == 0) {kernel_function}(&alone, 0, 1{arguments});")
+        was_alone = is_alone
+    return lines
+
+
+def _is_alone(kernel: Kernel) -> bool:
+    """Whether one context runs it, whatever the sizes are."""
+    is_small = isinstance(kernel.work, int) and kernel.work < SHARED_WORK
+    return is_small or not any(isinstance(node, Loop) and node.parallel for node in _all(kernel.body))
 
 
 class _KernelText:
-    """Writes one kernel: an argument struct, the body that every context runs, and the function that starts the contexts."""
+    """Writes one kernel: the function that every context runs."""
 
     def __init__(self, kernel: Kernel, function: str, first_block: int):
         self.kernel = kernel
@@ -111,36 +160,24 @@ class _KernelText:
         self.block = first_block
         self.lines: list[str] = []
         self.buffers = {p.name: p.memory_type for p in kernel.params if p.memory_type}
-        signature = ", ".join(self._declare(p) for p in kernel.params)
-        self.prototype = f"void {function}(const dvx_runtime *rt, int32_t *status{', ' + signature if signature else ''});"
-        self.text = self._write(signature)
+        signature = "".join(f", {self._declare(p)}" for p in kernel.params)
+        head = f"void {function}(dvx_team *team, int64_t ctx, int64_t n_ctx, int32_t *status{signature})"
+        self.prototype = f"{head};"
+        self.text = f"/* {kernel.title.replace('*/', '')} */\n{head} {{\n{self._inside()}\n}}\n"
 
     def _declare(self, param) -> str:
         if param.memory_type is None:
             return f"int64_t {param.name}"
         return f"{'' if param.is_written else 'const '}{C_ELEMENT[param.memory_type]} *{param.name}"
 
-    def _write(self, signature: str) -> str:
-        f, params = self.function, self.kernel.params
-        fields = "".join(f" {self._declare(p)};" for p in params)
-        unpack = "".join(f"    {self._declare(p)} = a->{p.name}; (void){p.name};\n" for p in params if p.scratch_elements == 0)
-        unpack += "".join(f"    {C_ELEMENT[p.memory_type]} *{p.name} = a->{p.name} + ctx * ({render(p.scratch_elements, 'c')});\n" for p in params if p.scratch_elements != 0)
+    def _inside(self) -> str:
+        self._line(1, "(void)team; (void)ctx; (void)n_ctx; (void)status;")
+        self._line(1, "DVX_PROFILE_BEGIN(team->rt);")
+        for param in self.kernel.params:
+            if param.scratch_elements != 0:
+                self._line(1, f"{param.name} += ctx * ({render(param.scratch_elements, 'c')});")
         self._body(self.kernel.body, 1)
-        body = "\n".join(self.lines)
-        serial = not any(isinstance(node, Loop) and node.parallel for node in _all(self.kernel.body))
-        work = render(self.kernel.work, "c")
-        n_contexts = "1" if serial else f"({work}) < INT64_C({PARALLEL_WORK}) ? 1 : rt->n_threads"
-        initial = ", ".join(["rt", "status", *(p.name for p in params)])
-        return (
-            f"/* {self.kernel.title.replace('*/', '')} */\n"
-            f"typedef struct {{ const dvx_runtime *rt; int32_t *status;{fields} }} {f}_args;\n\n"
-            f"static void {f}_context(const void *data, int64_t ctx, int64_t n_ctx, dvx_team *team) {{\n"
-            f"    const {f}_args *a = data;\n    (void)ctx; (void)n_ctx; (void)team;\n    int32_t *status = a->status; (void)status;\n"
-            f"    DVX_PROFILE_BEGIN(a->rt);\n{unpack}{body}\n}}\n\n"
-            f"void {f}(const dvx_runtime *rt, int32_t *status{', ' + signature if signature else ''}) {{\n"
-            f"    const {f}_args a = {{{initial}}};\n"
-            f"    dvx_run_contexts(rt, {f}_context, &a, {n_contexts});\n}}\n"
-        )
+        return "\n".join(self.lines)
 
     def _line(self, depth: int, text: str) -> None:
         self.lines.append("    " * depth + text)

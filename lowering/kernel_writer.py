@@ -72,7 +72,7 @@ class KernelWriter(Builder):
                 params.append(Param(param, MEMORY_TYPE[item.dtype], item in self._written))
             arguments.append(item)
         body = self.body
-        free = _free_names(body) | symbols_of(work)
+        free = _free_names(body)
         for param in params:
             free |= symbols_of(param.scratch_elements)
         from .index_expr import symbol

@@ -48,7 +48,7 @@ def excerpt(texts: dict[str, str], spec: str) -> str:
     elif rest:
         name = rest[0].removeprefix("function ")
         lines = text.splitlines()
-        start = next(i for i, line in enumerate(lines) if name in line and line.rstrip().endswith(("{", ")")) and not line.startswith("void"))
+        start = next(i for i, line in enumerate(lines) if name in line and line.rstrip().endswith("{"))
         count = int(rest[1].split()[0])
         end = next((i + 1 for i in range(start, len(lines)) if lines[i] == "}"), len(lines))
         text = "\n".join(lines[start : min(end, start + count)] + (["    …"] if end > start + count else [])) + "\n"

@@ -1,5 +1,5 @@
 /* What generated kernels need beside the vector instructions: contexts, barriers, scalar loads, profile counters.
-   A kernel's body runs once on every context of a team; parallel loops split their range among them. */
+   The contexts of a team run a partition's kernels together, one after the other; parallel loops split their range among them. */
 #ifndef DVX_KERNEL_H
 #define DVX_KERNEL_H
 
@@ -16,6 +16,14 @@ typedef struct dvx_team {
     int32_t epoch;    /* barrier: how often it has opened */
 } dvx_team;
 
+/* What a partition's contexts are given. */
+typedef struct dvx_entry {
+    void *const *buffers;
+    const int64_t *sizes;
+    char *arena;
+    int32_t *status;
+} dvx_entry;
+
 static inline int64_t dvx_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t dvx_max(int64_t a, int64_t b) { return a > b ? a : b; }
 
@@ -31,8 +39,8 @@ static inline int64_t dvx_chunk(int64_t begin, int64_t end, int64_t step, int64_
 
 int sched_yield(void); /* the process's libc has it */
 
-/* A context that has waited for so many pauses (some ten microseconds) shares its core with one that is to arrive: it yields. */
-#define DVX_PAUSES 1000
+/* A context that has waited for so many pauses (some microseconds) shares its core with one that is to arrive: it yields. */
+#define DVX_PAUSES 200
 
 /* All contexts of the team wait here for the last one: a sense-reversing barrier. */
 static inline void dvx_barrier(dvx_team *team) {

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 from ...csrc.machine import Machine
-from ..emit_c import PARALLEL_WORK
+from ..emit_c import SHARED_WORK
 from ..index_expr import Dim
 from ..kernel_writer import BoundKernel, KernelWriter, Sink
 from ..tensor_ir import Buffer, Map, Target, Template
@@ -141,7 +141,7 @@ class _Recurrence:
         s = self.shape
         if self.tile.shares_rows:
             return flops
-        return s.batch * (2 * s.units * s.n_sums * s.depth * PARALLEL_WORK // SHARED_STEP_FLOPS)
+        return s.batch * (2 * s.units * s.n_sums * s.depth * SHARED_WORK // SHARED_STEP_FLOPS)
 
 
 class _Layer(_Recurrence):

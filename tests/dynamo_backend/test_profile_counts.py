@@ -142,10 +142,9 @@ MOVE = re.compile(r"(?:(?:const )?dvx_\w+ )?\w+ = (?P<source>\w+);$")
 PLAIN = [
     re.compile(pattern + "$")
     for pattern in (
-        r"DVX_(BLOCK|UNROLL)\(\d+\);?", r"DVX_PROFILE_BEGIN\(a->rt\);", r"dvx_barrier\(team\);", r"\}( else \{)?",
+        r"DVX_(BLOCK|UNROLL)\(\d+\);?", r"DVX_PROFILE_BEGIN\(team->rt\);", r"dvx_barrier\(team\);", r"\}( else \{)?",
         rf"(for|if) \({INTEGER}(; {INTEGER}; {INTEGER})?\) \{{", rf"const int64_t \w+ = {INTEGER};",
-        r"const \w+_args \*a = data;", r"int32_t \*status = a->status; \(void\)status;", r"(\(void\)\w+; ?)+",
-        rf"(const )?\w+ \*?\w+ = a->\w+( \+ ctx \* \({INTEGER}\))?;( \(void\)\w+;)?",
+        r"(\(void\)\w+; ?)+", rf"\w+ \+= ctx \* \({INTEGER}\);",
     )
 ]  # fmt: skip
 
@@ -172,7 +171,7 @@ def foreign_lines(body: str) -> list[str]:
 
 def kernel_bodies(text: str) -> list[str]:
     """What stands between the braces of the functions that run kernels on a context."""
-    return re.findall(r"^static void \w+_context\(.*?\) \{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL)
+    return re.findall(r"^void \w+\(dvx_team [^\n]*\) \{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
