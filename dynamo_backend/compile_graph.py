@@ -49,7 +49,7 @@ class CompiledGraph:
         compiled: what each partition became; one that failed is missing.
         failures: partitions that run in eager since they could not be compiled, with the reason.
         runner: what runs the graph.
-        is_plain: whether a call of it needs AOTAutograd's wrapper.
+        is_plain: whether a call of it needs nothing of AOTAutograd's wrapper (direct_call.py).
         frozen: parameters that were taken as constants, and what was computed of them.
         seconds: stage -> what it took, summed over partitions (which are built side by side). A backward graph is traced with its forward graph.
     """
