@@ -2,7 +2,7 @@
 
 out[n, o, z, y, x] = sum over taps and c of image[n, c, z*stride + tap*dilation - padding, …] * weight[group, o, c, tap]: rows of the
 contraction are output pixels, k runs over taps and channels, columns are output channels. The image is copied into a frame of
-zeros first unless it needs none; depthwise convolutions have a kernel of their own.
+zeros first unless it needs none; depthwise convolutions have kernels of their own, along channels or along rows of pixels.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .channels_last import Image, Margins, channels_last, three
 from .collapse import collapse
 from .contract import Axis, Contraction, contract, decompose, merged_axes
 from .depthwise import depthwise
+from .depthwise_rows import depthwise_rows, suits_rows
 from .pack import pack
 from .tile import MOST_TILES, choose_tile, near_tiles, stays_near
 from .winograd import WinogradTiling, square_margins, squares_stay_near, transform_weights, winograd, winograd_tiling
@@ -100,7 +101,11 @@ def conv(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffe
     group_columns = statement.domain[1] // params.groups
     if _is_depthwise(statement):
         sink = Sink(w, statement, epilogue, stored)
-        before = depthwise(w, statement, image, margins, sink, machine)
+        before = []
+        if suits_rows(statement, image, margins, epilogue, stored, machine.lanes):
+            depthwise_rows(w, statement, image, margins, sink, machine)
+        else:
+            before = depthwise(w, statement, image, margins, sink, machine)
     else:
         collapsed = collapse(statement, epilogue, (0, *range(2, 2 + spatial)))
         sink = Sink(w, *(collapsed or (statement, epilogue)), stored)

@@ -145,6 +145,47 @@ def test_grouped_and_depthwise_agree(machine):
     check_cases(GROUPED if machine == "lanes8" else GROUPED[::3], MACHINES[machine])
 
 
+# Images that come and go channel by channel; the last ones do not fit this way: pixels are left out, or rows are short.
+BY_ROWS = [
+    case((1, 16, 14, 14), (16, 1, 3, 3), groups=16, padding=1),
+    case((2, 3, 40, 67), (3, 1, 5, 5), groups=3, padding=2, bias=False),
+    case((1, 2, 300, 130), (2, 1, 7, 3), groups=2, padding=(3, 1)),
+    case((2, 5, 21, 33), (5, 1, 3, 3), groups=5, padding=(2, 3), stride=(2, 1), dilation=(2, 3)),
+    case((1, 9, 35), (9, 1, 4), groups=9, dilation=2),
+    case((1, 4, 17, 18), (4, 1, 2, 2), groups=4, dtype=torch.float64),
+    case((1, 4, 17, 18), (4, 1, 3, 3), groups=4, padding=1, dtype=torch.bfloat16),
+]
+NOT_BY_ROWS = [case((2, 19, 9, 40), (19, 1, 5, 5), groups=19, padding=2, stride=2), case((1, 9, 30, 3), (9, 1, 3, 3), groups=9, padding=1)]
+
+
+def depthwise_channel_by_channel(one, machine):
+    """Kernels of a depthwise convolution with a ReLU behind it, compiled as a model, and the width of its result, which is compared with eager's."""
+    (x, w, *b), arguments = one
+
+    def model(x):
+        return torch.relu(aten.convolution(x, w, b[0] if b else None, *arguments))
+
+    torch._dynamo.reset()
+    result = torch.compile(model, backend="accel", options={"machine": MACHINES[machine], "strict": True})(x)
+    exact = torch.relu(aten.convolution(x.double(), w.double(), b[0].double() if b else None, *arguments))
+    check(result, exact)
+    assert result.stride() == exact.stride()
+    (partition,) = accel.explain(model, machine=MACHINES[machine])(x).graphs[0].partitions
+    return [kernel["name"] for kernel in partition.kernels], result.shape[-1]
+
+
+@pytest.mark.parametrize("machine", ["lanes8", "lanes4", "lanes16", "dvx-h1"])
+def test_depthwise_by_rows_agrees_and_copies_nothing_around(machine):
+    for one in BY_ROWS:
+        kernels, width = depthwise_channel_by_channel(one, machine)
+        assert (kernels == ["conv"]) == (2 * width >= MACHINES[machine].lanes)
+
+
+@pytest.mark.parametrize("one", NOT_BY_ROWS, ids=["strided", "short rows"])
+def test_depthwise_that_leaves_pixels_out_or_has_short_rows_runs_along_channels(one):
+    assert len(depthwise_channel_by_channel(one, "lanes8")[0]) > 1
+
+
 @pytest.mark.parametrize("machine", ["lanes8", "lanes16"])
 def test_transposed_convolutions_agree(machine):
     check_cases(TRANSPOSED, MACHINES[machine])
