@@ -29,7 +29,8 @@ from limits import fma_gflops
 from models import MODELS
 from peers import training_step
 
-CALL = re.compile(r"^    (\w+_[0-9a-f]{8}\(rt, &status.*?\);)(.*)$", re.MULTILINE)
+# A call in what every context runs; where sizes decide who does it, another line follows for the first context alone.
+CALL = re.compile(r"^    (?:if \(.*\) )?\w+_[0-9a-f]{8}\((?:team|&alone), .*$(?:\n    else .*$)?", re.MULTILINE)
 CLOCK = """__attribute__((visibility("default"))) int64_t accel_ticks[N_CALLS];
 __attribute__((visibility("default"))) int64_t accel_now(void);
 int64_t accel_now(void)
@@ -85,6 +86,8 @@ class Recorder:
         """build, of `source` with a clock around every call in its entry function."""
         *units, (file, text) = source.units
         timed, n_calls = with_clocks(text)
+        if n_calls != len(self.reports[source.name]):
+            raise RuntimeError(f"{source.name}: {n_calls} calls found in the C text of {len(self.reports[source.name])} kernels; CALL does not fit it")
         built = build(dataclasses.replace(source, units=(*units, (file, timed))), **kwargs)
         library = ctypes.CDLL(str(built.library.path))
         library.accel_now.restype = ctypes.c_int64
@@ -131,14 +134,20 @@ def run_case(case: Case, options: argparse.Namespace) -> list[TimedPartition]:
 
 
 def with_clocks(text: str) -> tuple[str, int]:
-    """The unit of the entry function with a clock around each of its calls, and their number; accel_prepare stays as it is."""
-    head, name, rest = text.partition("int32_t accel_main(")
-    body, prepare, behind = rest.partition("int32_t accel_prepare(")
-    calls = CALL.findall(body)
-    for index, (call, comment) in enumerate(calls):
-        body = body.replace(f"    {call}{comment}\n", f"    {{ const int64_t t = accel_now(); {call} accel_ticks[{index}] = accel_now() - t; }}\n", 1)
-    includes, attribute, _ = head.rpartition("__attribute__")
-    return includes + CLOCK.replace("N_CALLS", str(max(len(calls), 1))) + attribute + head[len(includes) + len(attribute):] + name + body + prepare + behind, len(calls)
+    """The unit of the entry function with a clock around each of its calls, and their number; accel_prepare stays as it is.
+
+    All contexts wait for each other before and behind a call, and the first one reads the clock.
+    """
+    head, name, rest = text.partition("static void accel_main_context(")
+    body, end, behind = rest.partition("\n}\n")
+    n_calls = len(CALL.findall(body))
+    numbers = iter(range(n_calls))
+
+    def with_clock(call: re.Match) -> str:
+        index = next(numbers)
+        return f"    dvx_barrier(team);\n    const int64_t start_{index} = accel_now();\n{call[0]}\n    dvx_barrier(team);\n    if (ctx == 0) accel_ticks[{index}] = accel_now() - start_{index};"
+
+    return head + CLOCK.replace("N_CALLS", str(max(n_calls, 1))) + name + CALL.sub(with_clock, body) + end + behind, n_calls
 
 
 def ticks_per_second(partition: TimedPartition) -> float:
