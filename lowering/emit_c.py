@@ -123,7 +123,7 @@ def _entry(function: str, calls: tuple[Call, ...], kernel_functions: list[str], 
 
 
 def _call_lines(calls: tuple[Call, ...], kernel_functions: list[str]) -> list[str]:
-    """The calls, with a barrier behind each that is not the last of several in a row for one context."""
+    """The calls, with a barrier between two of them unless the first context makes both."""
     lines = []
     was_alone = True
     for call, kernel_function in zip(calls, kernel_functions):

@@ -20,8 +20,9 @@ from .tile import even_block
 
 __all__ = ["depthwise_rows", "suits_rows"]
 
-# Output rows of a tile; taps of a window up to which a tile is written without loops.
+# Output rows of a tile: their sums are enough to keep a multiplier of four cycles busy, and a 3 x 3 window loads half as much as row by row.
 TILE_ROWS = 4
+# Taps of a window up to which a tile is written without loops; estimate, a bound on code size.
 MOST_TAPS = 49
 
 
