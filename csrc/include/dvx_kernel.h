@@ -39,9 +39,6 @@ static inline int64_t dvx_chunk(int64_t begin, int64_t end, int64_t step, int64_
 
 int sched_yield(void); /* the process's libc has it */
 
-/* A context that has waited for so many pauses (some microseconds) shares its core with one that is to arrive: it yields. */
-#define DVX_PAUSES 200
-
 /* All contexts of the team wait here for the last one: a sense-reversing barrier. */
 static inline void dvx_barrier(dvx_team *team) {
     if (team->n_ctx == 1) return;
@@ -52,7 +49,7 @@ static inline void dvx_barrier(dvx_team *team) {
         return;
     }
     for (int pauses = 0; __atomic_load_n(&team->epoch, __ATOMIC_ACQUIRE) == epoch; pauses++) {
-        if (pauses >= DVX_PAUSES) sched_yield();
+        if (pauses >= team->rt->n_pauses) sched_yield();
 #if defined(__x86_64__)
         else __builtin_ia32_pause();
 #endif

@@ -13,7 +13,7 @@ from accel.runtime import threads
 from accel.runtime.build import build, build_pool_library
 from accel.runtime.errors import CompileError
 from accel.runtime.executor import Executor
-from accel.runtime.library import DVX_POOL, ThreadLibrary
+from accel.runtime.library import DVX_POOL, ThreadLibrary, make_runtime
 from accel.runtime.toolchain import include_dir
 
 # out[0] = bits of the thread numbers that ran; out[1] = size of the team; out[2] = calls of the function
@@ -158,3 +158,11 @@ def test_a_library_without_the_functions_is_passed_over(monkeypatch, tmp_path, p
         assert threads.thread_library().path == pool_library.path
     finally:
         threads.thread_library.cache_clear()
+
+
+def test_waiting_threads_yield_soon_where_they_share_a_core(monkeypatch):
+    library = threads.thread_library()
+    if library is None:
+        pytest.skip("kernels run on one thread here")
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    assert make_runtime(library, 3).n_pauses < make_runtime(library, 2).n_pauses
