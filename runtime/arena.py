@@ -6,15 +6,13 @@ next taker is dropped and replaced by one of the largest size asked for so far.
 
 from __future__ import annotations
 
-import mmap
-
 import torch
-from torch import Tensor
+
+from .huge_pages import HAS_HUGE_PAGES, HUGE_PAGE_BYTES, map_huge_pages
 
 __all__ = ["ALIGNMENT_BYTES", "Arena", "Block"]
 
 ALIGNMENT_BYTES = 64
-HUGE_PAGE_BYTES = 2 << 20  # x86-64's, and AArch64's with pages of 4 KB
 
 
 class Block:
@@ -24,20 +22,10 @@ class Block:
 
     def __init__(self, n_bytes: int):
         self.n_bytes = n_bytes
-        is_huge = n_bytes >= HUGE_PAGE_BYTES and hasattr(mmap, "MADV_HUGEPAGE")
+        is_huge = HAS_HUGE_PAGES and n_bytes >= HUGE_PAGE_BYTES
         alignment = HUGE_PAGE_BYTES if is_huge else ALIGNMENT_BYTES
-        self.memory = _huge_pages(n_bytes + alignment) if is_huge else torch.empty(n_bytes + alignment, dtype=torch.uint8)
+        self.memory = map_huge_pages(n_bytes + alignment) if is_huge else torch.empty(n_bytes + alignment, dtype=torch.uint8)
         self.address = -(-self.memory.data_ptr() // alignment) * alignment
-
-
-def _huge_pages(n_bytes: int) -> Tensor:
-    """Memory for which the system is asked to use huge pages: a kernel that streams packed weights waits for page tables otherwise."""
-    memory = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    try:
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    except OSError:
-        pass  # a kernel without them: pages of the usual size serve
-    return torch.frombuffer(memory, dtype=torch.uint8)
 
 
 class Arena:

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from ..csrc.abi import (
     STATUS_INDEX_ERROR, STATUS_LENGTHS, STATUS_NEGATIVE_DEVIATION, STATUS_NEGATIVE_LENGTH, STATUS_NO_PROBABILITY, STATUS_REPEATS, STATUS_ZERO_DIVISION,
-    PartitionSource, TensorArg,
+    DTYPE_BYTES, PartitionSource, TensorArg,
 )  # fmt: skip
 from .arena import Arena, Block
 from .build import BuiltPartition
+from .huge_pages import advise_huge_pages, is_large
 from .library import make_counters, make_counting_runtime
 from .threads import shared_runtimes
 
@@ -154,6 +155,7 @@ def _call_names(built: BuiltPartition, source: PartitionSource) -> dict[str, obj
         "_pack_pointers": struct.Struct(f"{n_pointers}Q").pack,
         "_pack_sizes": struct.Struct(f"{len(source.symbols)}q").pack,
         "_empty": _empty_strided_cpu,
+        "_advise": advise_huge_pages,
         "_view": _reinterpret_tensor,
         "_take": arena.take,
         "_give": arena.give,
@@ -178,6 +180,7 @@ def _call_text(source: PartitionSource, check_inputs: bool, constants: Mapping[i
     lines = [
         *_argument_lines(source, check_inputs, constants),
         *(f"_o{index} = _empty({_shape(source.outputs[index])}, _dtype_{source.outputs[index].dtype})" for index in computed),
+        *(f"_advise(_o{index})" for index in computed if _may_be_large(source.outputs[index])),
         *([f"_block = _take({source.arena_bytes})"] if has_arena else []),
         f"_status = _entry(_pack_pointers({', '.join(pointers)}), {sizes}, {'_block.address' if has_arena else '0'}, _RUNTIME)",
         *(["_give(_block)"] if has_arena else []),
@@ -217,6 +220,15 @@ def _result_lines(outputs: tuple[TensorArg, ...], check_inputs: bool) -> list[st
 
 def _shape(tensor: TensorArg) -> str:
     return f"{_tuple(tensor.sizes)}, {_tuple(tensor.strides)}"
+
+
+def _may_be_large(tensor: TensorArg) -> bool:
+    n_bytes = DTYPE_BYTES[tensor.dtype]
+    for size in tensor.sizes:
+        if isinstance(size, str):
+            return True  # known in the call
+        n_bytes *= size
+    return is_large(n_bytes)
 
 
 def _tuple(values: tuple[int | str, ...]) -> str:

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from accel.runtime.arena import ALIGNMENT_BYTES, HUGE_PAGE_BYTES, Arena
+from accel.runtime.arena import ALIGNMENT_BYTES, Arena
+from accel.runtime.huge_pages import HUGE_PAGE_BYTES
 
 
 def test_take_gives_an_aligned_block():
