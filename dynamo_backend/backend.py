@@ -119,13 +119,14 @@ def _traced(compile_aot: Callable, gm: torch.fx.GraphModule, example_inputs: Seq
     from .direct_call import without_wrapper
 
     try:
-        return without_wrapper(compile_aot(gm, example_inputs), gm, example_inputs)
+        compiled = compile_aot(gm, example_inputs)
     except TorchDynamoException:  # Dynamo steers by them
         raise
     except Exception as error:
         if error in compilers.failures:
             raise
         raise _NotTraced from error
+    return without_wrapper(compiled, gm, example_inputs)
 
 
 class _Compilers:

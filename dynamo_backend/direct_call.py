@@ -1,7 +1,7 @@
 """Inference graphs that DVX kernels compute alone are called without AOTAutograd's runtime wrapper, where that has nothing to do.
 
-The wrapper turns autograd and autocast off, which no kernel of ours asks about, writes to inputs and makes outputs that alias
-something; it takes 1.3 us of every call. Parameters that such a graph holds for good (freeze) are no longer handed over, either:
+The wrapper turns autograd and autocast off, which no kernel of ours asks about, writes to inputs, makes outputs that alias
+something and sets the grad mode that the function leaves behind; it takes 1.3 us of every call. Parameters that such a graph holds for good (freeze) are no longer handed over, either:
 Dynamo fetches each one from its module, which for a MobileNetV3 takes longer than all else that it does.
 """
 
@@ -40,6 +40,7 @@ def is_plain(kind: str, plan: Plan, runs: Container[Partition]) -> bool:
         metadata is not None
         and metadata.num_outputs_aliased == 0
         and not metadata.dynamic_outputs
+        and metadata.grad_enabled_mutation is None
         and not any(info.mutates_data or info.mutates_metadata for info in metadata.input_info)
     )
 

@@ -97,6 +97,22 @@ def test_aliases_and_eager_nodes_keep_the_wrapper(function):
     assert has_wrapper(function, torch.randn(4, 4), torch.randn(4, 4))
 
 
+def test_grad_mode_that_the_function_leaves_behind_is_set():
+    def function(x):
+        y = x + 1
+        torch.set_grad_enabled(False)
+        return y * 2
+
+    compiled = torch.compile(function, backend="accel")
+    try:
+        for _ in range(2):
+            torch.set_grad_enabled(True)
+            torch.testing.assert_close(compiled(torch.ones(3)), torch.full((3,), 4.0))
+            assert not torch.is_grad_enabled()
+    finally:
+        torch.set_grad_enabled(True)
+
+
 def test_written_input_keeps_the_wrapper_and_counts_as_changed():
     compiled = torch.compile(lambda x: x.add_(1).sum(), backend="accel")
     x = torch.zeros(4)
