@@ -46,7 +46,7 @@ GNU_OPENMP = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
 DVX_POOL = ("dvx_pool_parallel", "dvx_pool_thread_num", "dvx_pool_num_threads")
 
 
-# Pauses of a thread that waits for the others before it yields: a millisecond, since whoever it yields to may keep the core for as long
+# Pauses of a thread that waits for the others before it yields: half a millisecond, since whoever it yields to may keep the core for as long
 # (beside one other busy process, a product of 256 rows took 2.5 times as long with 200 pauses); some microseconds where threads share
 # cores, and the one that is waited for may be behind it (on one core for two threads, 1,000 pauses took twice the time of 200).
 PAUSES, PAUSES_ON_SHARED_CORES = 20_000, 200

@@ -39,20 +39,33 @@ static inline int64_t dvx_chunk(int64_t begin, int64_t end, int64_t step, int64_
 
 int sched_yield(void); /* the process's libc has it */
 
+/* Tells the core that a loop waits. */
+static inline void dvx_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 /* All contexts of the team wait here for the last one: a sense-reversing barrier. */
 static inline void dvx_barrier(dvx_team *team) {
-    if (team->n_ctx == 1) return;
+    const int32_t n_ctx = __atomic_load_n(&team->n_ctx, __ATOMIC_RELAXED); /* a thread that comes late stores it again */
+    if (n_ctx == 1) return;
     const int32_t epoch = __atomic_load_n(&team->epoch, __ATOMIC_ACQUIRE);
-    if (__atomic_add_fetch(&team->arrived, 1, __ATOMIC_ACQ_REL) == team->n_ctx) {
+    if (__atomic_add_fetch(&team->arrived, 1, __ATOMIC_ACQ_REL) == n_ctx) {
         __atomic_store_n(&team->arrived, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&team->epoch, epoch + 1, __ATOMIC_RELEASE);
         return;
     }
-    for (int pauses = 0; __atomic_load_n(&team->epoch, __ATOMIC_ACQUIRE) == epoch; pauses++) {
-        if (pauses >= team->rt->n_pauses) sched_yield();
-#if defined(__x86_64__)
-        else __builtin_ia32_pause();
-#endif
+    int32_t pauses = 0;
+    while (__atomic_load_n(&team->epoch, __ATOMIC_ACQUIRE) == epoch) {
+        if (pauses < team->rt->n_pauses) {
+            pauses++;
+            dvx_pause();
+        } else {
+            sched_yield();
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-/* What the runtime hands to a partition's entry point. Filled in by runtime/executor.py through cffi. */
+/* What the runtime hands to a partition's entry point. Filled in by runtime/library.py through cffi. */
 #ifndef DVX_RUNTIME_H
 #define DVX_RUNTIME_H
 
