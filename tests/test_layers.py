@@ -18,7 +18,7 @@ MAY_IMPORT = {"csrc": set(), "lowering": {"csrc"}, "runtime": {"csrc"}, "dynamo_
 ONLY_IN = {
     "torch": (
         "dynamo_backend/*", "lowering/__init__.py", "lowering/from_fx.py", "lowering/registry.py", "lowering/ops/*",
-        "runtime/executor.py", "runtime/threads.py", "runtime/arena.py", "runtime/trial.py",
+        "runtime/executor.py", "runtime/threads.py", "runtime/arena.py", "runtime/huge_pages.py", "runtime/trial.py",
     ),
     "networkx": ("dynamo_backend/partition*.py", "dynamo_backend/explain.py", "dynamo_backend/report*.py", "lowering/fuse.py"),
     "cffi": ("runtime/library.py",),
