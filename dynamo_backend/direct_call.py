@@ -1,8 +1,9 @@
 """Inference graphs that DVX kernels compute alone are called without AOTAutograd's runtime wrapper, where that has nothing to do.
 
 The wrapper turns autograd and autocast off, which no kernel of ours asks about, writes to inputs, makes outputs that alias
-something and sets the grad mode that the function leaves behind; it takes 1.3 us of every call. Parameters that such a graph holds for good (freeze) are no longer handed over, either:
-Dynamo fetches each one from its module, which for a MobileNetV3 takes longer than all else that it does.
+something and sets the grad mode that the function leaves behind; it takes 1.3 us of every call. Parameters that such a graph
+holds for good (freeze) are no longer handed over, either: Dynamo fetches each one from its module, which for a MobileNetV3 takes
+longer than all else that it does.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ the arena's size. What is left per call is taking the arguments apart, allocatin
 
 from __future__ import annotations
 
+import math
 import struct
 import threading
 from collections.abc import Callable, Mapping
@@ -223,12 +224,8 @@ def _shape(tensor: TensorArg) -> str:
 
 
 def _may_be_large(tensor: TensorArg) -> bool:
-    n_bytes = DTYPE_BYTES[tensor.dtype]
-    for size in tensor.sizes:
-        if isinstance(size, str):
-            return True  # known in the call
-        n_bytes *= size
-    return is_large(n_bytes)
+    """Whether a tensor is large, or its size is known in the call only."""
+    return any(isinstance(size, str) for size in tensor.sizes) or is_large(math.prod(tensor.sizes) * DTYPE_BYTES[tensor.dtype])
 
 
 def _tuple(values: tuple[int | str, ...]) -> str:

@@ -11,7 +11,7 @@ import mmap
 import torch
 from torch import Tensor
 
-__all__ = ["HUGE_PAGE_BYTES", "advise_huge_pages", "is_large", "map_huge_pages"]
+__all__ = ["HAS_HUGE_PAGES", "HUGE_PAGE_BYTES", "advise_huge_pages", "is_large", "map_huge_pages"]
 
 HUGE_PAGE_BYTES = 2 << 20  # x86-64's, and AArch64's with pages of 4 KB
 HAS_HUGE_PAGES = hasattr(mmap, "MADV_HUGEPAGE")
@@ -23,13 +23,10 @@ def is_large(n_bytes: int) -> bool:
 
 
 def map_huge_pages(n_bytes: int) -> Tensor:
-    """Fresh memory as a tensor of bytes for which the system is asked to use huge pages."""
-    memory = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    try:
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    except OSError:
-        pass  # a kernel without them: pages of the usual size serve
-    return torch.frombuffer(memory, dtype=torch.uint8)
+    """Fresh memory as a tensor of bytes, in huge pages where it is large."""
+    memory = torch.frombuffer(mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), dtype=torch.uint8)
+    advise_huge_pages(memory)
+    return memory
 
 
 def advise_huge_pages(tensor: Tensor) -> None:
@@ -44,6 +41,6 @@ def advise_huge_pages(tensor: Tensor) -> None:
         _madvise(first, end - first, mmap.MADV_HUGEPAGE)
 
 
-if HAS_HUGE_PAGES:  # the C library's: the mmap module has one for its own memory only
+if HAS_HUGE_PAGES:  # the C library's: the mmap module has one for its own memory only. A kernel without huge pages returns an error.
     _madvise = ctypes.CDLL(None).madvise
     _madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]

@@ -8,7 +8,7 @@ import torch
 
 from accel.runtime.build import build
 from accel.runtime.executor import Executor
-from accel.runtime.huge_pages import HUGE_PAGE_BYTES, advise_huge_pages, is_large
+from accel.runtime.huge_pages import HUGE_PAGE_BYTES, advise_huge_pages, is_large, map_huge_pages
 
 FILL = """
 #include <stdint.h>
@@ -58,3 +58,9 @@ def test_a_large_output_is_advised(make_source, size):
     source = make_source(FILL, outputs=(("f32", (size,), (1,)),), symbols=("s0",))
     (out,) = Executor(build(source), source)(LARGE)
     assert is_advised(out) and (out == 1).all()
+
+
+@needs_huge_pages
+def test_mapped_memory_is_advised():
+    memory = map_huge_pages(2 * HUGE_PAGE_BYTES)
+    assert is_advised(memory) and (memory == 0).all()
