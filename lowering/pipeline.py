@@ -21,6 +21,7 @@ from .kernel_writer import BoundKernel, Scratch
 from .kernels import TEMPLATES
 from .memory import Arena, plan_memory
 from .prepare import place_prepared, split_prepared
+from .split_depth import split_depth
 from .split_keys import split_keys
 from .tensor_ir import Buffer, Scan, Scatter, Template, TensorProgram
 from .vector_ir import MEMORY_TYPE, Kernel
@@ -33,6 +34,7 @@ __all__ = ["KernelReport", "LoweredPartition", "ScheduledPartition", "lower_part
 REWRITES: tuple[tuple[str, Callable[[TensorProgram], TensorProgram], str], ...] = (
     ("find attention", find_attention, "before fusion, which would make softmax an epilogue of the products that it lies between"),
     ("split keys", split_keys, "behind find attention, whose finds it splits, too"),
+    ("split depth", split_depth, "behind find attention, which looks for whole products"),
     ("inputs first", inputs_first, "before fusion: an epilogue reads only what was computed before its convolution or matrix product"),
     ("write in place", write_in_place, "before memory is planned: the copy of an input that it takes away would have a place there"),
 )
