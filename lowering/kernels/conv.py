@@ -30,8 +30,7 @@ __all__ = ["ConvChoice", "ConvParams"]
 
 # Measured on AVX2: below, the transforms cost more than the multiplications that they save.
 LEAST_WINOGRAD_CHANNELS = 32
-LEAST_WINOGRAD_PIXELS = 600
-LEAST_FROZEN_WINOGRAD_PIXELS = 40
+LEAST_WINOGRAD_PIXELS = 40
 
 # Ways of a ConvChoice, as explain shows them.
 DIRECT, BY_SQUARES, BY_POSITIONS = "direct", "Winograd, squares near", "Winograd, position by position"
@@ -184,12 +183,11 @@ def _can_winograd(statement: Template) -> bool:
 
 
 def _suits_winograd(statement: Template) -> bool:
-    """Whether fewer multiplications outweigh the transforms: of the image, and (unless it is done once) of the weight."""
+    """Whether fewer multiplications outweigh the transforms of image and result; that of the weight takes the place of its packing."""
     if not _can_winograd(statement):
         return False
     batch, _, height, width = statement.domain
-    is_once = statement.operands[1].buffer.kind == "const"
-    return batch * height * width >= (LEAST_FROZEN_WINOGRAD_PIXELS if is_once else LEAST_WINOGRAD_PIXELS)
+    return batch * height * width >= LEAST_WINOGRAD_PIXELS
 
 
 def _write_winograd(w: KernelWriter, statement: Template, image: Image, margins: Margins, sink: Sink, machine: Machine, is_collapsed: bool, choice: ConvChoice) -> list[BoundKernel]:
@@ -201,21 +199,13 @@ def _write_winograd(w: KernelWriter, statement: Template, image: Image, margins:
     framed, kernels = channels_last(image, dataclasses.replace(margins, after=(0, *after)), out.dtype, machine.lanes, f"{out.name}_image", statement.origins)
     tiling = _winograd_tiling(statement, machine, choice.way, choice.tile)
     panel_width = tiling.vectors * machine.lanes
-    # Flipped taps (a gradient's) are packed as they lie in memory, and read backwards.
-    steps = {"c": (params.channels, weight.strides[2]), "y": (3, weight.strides[3]), "x": (3, weight.strides[4])}
-    start = sum(min(step, 0) * (size - 1) for size, step in steps.values())
-    order = sorted(steps, key=lambda axis: -abs(steps[axis][1]))
-    packed = pack(dataclasses.replace(weight, offset=weight.offset + start), machine.lanes, panel_width, (), tuple((steps[axis][0], abs(steps[axis][1])) for axis in order),
-                  (columns, weight.strides[1]), out.dtype, f"{out.name}_panels", statement.origins)
-    strides = {axis: stride if steps[axis][1] > 0 else -stride for axis, stride in zip(order, packed.k_strides)}
-    first = sum(-stride * (steps[axis][0] - 1) for axis, stride in strides.items() if stride < 0)
-    weights, kernel = transform_weights(packed.panels, first, (strides["y"], strides["x"]), (params.channels, strides["c"]), machine.lanes, panel_width, -(-columns // panel_width), f"{out.name}_weights", statement.origins)
+    weights, kernel = transform_weights(weight, (params.channels, weight.strides[2]), weight.strides[3:], (columns, weight.strides[1]), machine.lanes, panel_width, f"{out.name}_weights", statement.origins)
 
     def place(n: Dim, y: Dim, x: Dim, channel: Dim) -> list[Dim]:
         return [w.let((n * height + y) * width + x), channel] if is_collapsed else [n, channel, y, x]
 
     winograd(w, framed, weights, tiling, columns, (height, width), place, sink)
-    return [*kernels, packed.kernel, kernel]
+    return [*kernels, kernel]
 
 
 def _write_contraction(w: KernelWriter, statement: Template, image: Image, margins: Margins, sink: Sink, machine: Machine, is_collapsed: bool, choice: ConvChoice) -> list[BoundKernel]:

@@ -263,7 +263,7 @@ def _private_panels(w: KernelWriter, p: _Matmul, statement: Template, width: int
 
     def fill(batch: list[Dim], panel: Dim) -> None:
         start = w.let(p.b.offset + sum((i * b for i, (_, _, b, _) in zip(batch, p.batch)), 0))
-        pack_panel(w, p.b, start, (p.depth, p.b_k), (p.columns, p.b_column), panels, width, panel)
+        pack_panel(w, p.b, start, ((p.depth, p.b_k),), (p.columns, p.b_column), panels, width, panel)
 
     contraction = _contraction(p, statement, Panels(panels, 0, 0, True), [0] * len(p.batch), width, machine)
     return dataclasses.replace(contraction, fill=fill)

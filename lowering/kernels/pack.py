@@ -45,18 +45,13 @@ def pack(source: Load, lanes: int, width: int, batch: tuple[tuple[Dim, Dim], ...
 
     Args: width: columns of a panel.   dtype: of the panels (halves are widened).
     """
-    n_run = _contiguous_run(k) if column[1] != 1 else 0
+    n_run = _transposed_run(k, column, lanes)
     depth, run = product(size for size, _ in k), product(size for size, _ in k[len(k) - n_run:])
-    if n_run and isinstance(run, int) and run < min(4, lanes):
-        n_run = 0
     if n_run and not isinstance(run, int):
         # Loads at the end of a run of unknown length are masked, stores are not: they reach behind the panel's last row.
         depth = depth + lanes
     n_panels = floordiv(column[0] + (width - 1), width)
-    k_strides, running = [], width
-    for size, _ in reversed(k):
-        k_strides.insert(0, running)
-        running = running * size
+    k_strides = _row_major(k, width)
     # Where a panel is no whole vectors wide, stores reach into the next k, which follows, and behind the last one.
     panel = depth * width + (lanes if width % lanes else 0)
     batch_strides, total = [], n_panels * panel
@@ -64,8 +59,8 @@ def pack(source: Load, lanes: int, width: int, batch: tuple[tuple[Dim, Dim], ...
         batch_strides.insert(0, total)
         total = total * maximum(size, 1)
     buffer = Buffer(name, dtype, (total,), (1,))
-    writer = _PackKernel(KernelWriter(lanes), source, width, batch, k, column, buffer, panel, tuple(batch_strides), tuple(k_strides))
-    return PackedOperand(Panels(buffer, 0, panel, True), tuple(batch_strides), tuple(k_strides), writer.write(n_run, origins))
+    writer = _PackKernel(KernelWriter(lanes), source, width, batch, k, column, buffer, panel, tuple(batch_strides), k_strides)
+    return PackedOperand(Panels(buffer, 0, panel, True), tuple(batch_strides), k_strides, writer.write(n_run, origins))
 
 
 def panel_elements(depth: Dim, width: int, lanes: int) -> Dim:
@@ -73,15 +68,36 @@ def panel_elements(depth: Dim, width: int, lanes: int) -> Dim:
     return (depth if isinstance(depth, int) else depth + lanes) * width + lanes
 
 
-def pack_panel(w: KernelWriter, source: Load, start: Dim, k: tuple[Dim, Dim], column: tuple[Dim, Dim], target: Scratch, width: int, panel: Dim) -> None:
-    """Packs one panel into private memory, within another kernel; `start` is the offset of B, k and column are (size, stride)."""
-    writer = _PackKernel(w, source, width, (), (k,), column, target, 0, (), (width,))
-    depth = k[0]
-    if column[1] != 1 and k[1] == 1 and not (isinstance(depth, int) and depth < min(4, w.lanes)):
-        writer._transpose_run(start, 0, panel, depth)
-        return
-    with w.loop("k", 0, depth) as loop:
-        writer._copy_row(w.let(start + loop.index * k[1]), w.let(loop.index * width), panel, 1)
+def pack_panel(w: KernelWriter, source: Load, start: Dim, k: tuple[tuple[Dim, Dim], ...], column: tuple[Dim, Dim], target: Scratch, width: int, panel: Dim) -> tuple[Dim, ...]:
+    """Packs one panel into private memory, within another kernel; returns the strides of its k axes there.
+
+    Args: start: the offset of B.   k, column: (size, stride), as for pack.
+    """
+    n_run = _transposed_run(k, column, w.lanes)
+    strides = _row_major(k, width)
+    writer = _PackKernel(w, source, width, (), k, column, target, 0, (), strides)
+    if n_run:
+        run = product(size for size, _ in k[len(k) - n_run:])
+        writer._k_loops(len(k) - n_run, 0, start, 0, lambda s, t: writer._transpose_run(s, t, panel, run))
+    else:
+        writer._k_loops(len(k), 0, start, 0, lambda s, t: writer._copy_row(s, t, panel, 1))
+    return strides
+
+
+def _row_major(k: tuple[tuple[Dim, Dim], ...], width: int) -> tuple[Dim, ...]:
+    """Strides of the k axes within a panel."""
+    strides, running = [], width
+    for size, _ in reversed(k):
+        strides.insert(0, running)
+        running = running * size
+    return tuple(strides)
+
+
+def _transposed_run(k: tuple[tuple[Dim, Dim], ...], column: tuple[Dim, Dim], lanes: int) -> int:
+    """How many of the last axes of k are transposed in registers as one run: none where columns are contiguous or the run is short."""
+    count = _contiguous_run(k) if column[1] != 1 else 0
+    run = product(size for size, _ in k[len(k) - count:])
+    return 0 if isinstance(run, int) and run < min(4, lanes) else count
 
 
 def _contiguous_run(k: tuple[tuple[Dim, Dim], ...]) -> int:

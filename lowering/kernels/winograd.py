@@ -7,20 +7,25 @@ what lies between stays in near memory. Sums are regrouped: results differ from 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 from ...csrc.machine import Machine
 from ..index_expr import Dim, floordiv, minimum, product
-from ..kernel_writer import BoundKernel, KernelWriter, Sink
-from ..tensor_ir import Buffer
+from ..kernel_writer import BoundKernel, KernelWriter, Scratch, Sink
+from ..tensor_ir import Buffer, Load
 from ..vector_ir import V
 from .channels_last import Image
-from .contract import Panels, decompose, multiply_add, under, zero
+from .contract import decompose, multiply_add, under, zero
+from .pack import pack_panel, panel_elements
 from .tile import choose_tile
 
 __all__ = ["WinogradTiling", "square_margins", "squares_stay_near", "transform_weights", "winograd", "winograd_tiling"]
 
 POSITIONS = 16
+# Channels whose weights are turned into panels and transformed at a time: 9 * 16 vectors, which stay in the first level.
+CHANNELS_AT_A_TIME = 16
+LINE_ELEMENTS = 16  # of f32 in 64 bytes
 LEAST_JOBS = 2  # two contexts have work
 
 
@@ -94,29 +99,61 @@ def _twice(rows: list[list[V]], along) -> list[list[V]]:
     return [along(list(row)) for row in zip(*columns)]
 
 
-def transform_weights(panels: Panels, first: Dim, taps: tuple[Dim, Dim], channels: tuple[int, Dim], lanes: int, width: int, n_panels: int, name: str, origins: tuple[str, ...]) -> tuple[Buffer, BoundKernel]:
-    """The kernel that turns panels of 3 x 3 weights into [position][panel][channel][width].
+def transform_weights(weight: Load, channels: tuple[int, int], taps: tuple[int, int], columns: tuple[int, int], lanes: int, width: int, name: str, origins: tuple[str, ...]) -> tuple[Buffer, BoundKernel]:
+    """The kernel that turns 3 x 3 weights into [position][panel][channel][width], and its result; positions are `position_pitch` apart.
 
-    Args: first: where the first tap is in a panel.   taps: strides of the two window sides.   channels: number and stride.
+    Args: weight: from its first tap.   channels, columns: number and stride.   taps: strides of the two window sides, below 0 where flipped.
     """
     w = KernelWriter(lanes)
-    n_channels, stride = channels
-    target = Buffer(name, "f32", (POSITIONS * n_panels * n_channels * width,), (1,))
-    half = w.op("vsplat.sf", 0.5)
+    n_panels = -(-columns[0] // width)
+    pitch = position_pitch(n_panels * channels[0] * width, lanes)
+    target = Buffer(name, "f32", (POSITIONS * pitch,), (1,))
+    block, vectors = min(channels[0], CHANNELS_AT_A_TIME), width // lanes
+    near = w.scratch("sf", panel_elements(9 * block, lanes, lanes))
+    n_blocks, rest = divmod(channels[0], block)
 
-    def along(g: list[V]) -> list[V]:
-        outer, middle = w.op("vfmul.sf", half, _add(w, g[0], g[2])), w.op("vfmul.sf", half, g[1])
-        return [g[0], _add(w, outer, middle), _sub(w, outer, middle), g[2]]
+    def transform(panel: Dim, first: Dim, count: int, v: Dim) -> None:
+        """One vector of columns of some channels."""
+        at, steps = _near_taps(w, weight, first, (count, channels[1]), taps, columns, near, panel * vectors + v)
+        with w.loop("c", 0, count) as c:
+            place = w.let((panel * channels[0] + first + c.index) * width + v * lanes)
+            weights = [[w.op("vld.sf", w.addr(near, at + c.index * steps["c"] + y * steps["y"] + x * steps["x"])) for x in range(3)] for y in range(3)]
+            for position, value in enumerate(value for row in _twice(weights, lambda g: _weights_along(w, g)) for value in row):
+                w.op("vst.sf", w.addr(target, place + position * pitch, write=True), value)
 
-    with w.loop("panel", 0, n_panels, parallel=True) as panel, w.loop("c", 0, n_channels) as c, w.loop("v", 0, width, lanes) as v:
-        source = w.let(panels.offset + first + panel.index * panels.panel + c.index * stride + v.index)
-        weights = [[w.op("vld.sf", w.addr(panels.buffer, source + y * taps[0] + x * taps[1])) for x in range(3)] for y in range(3)]
-        place = w.let((panel.index * n_channels + c.index) * width + v.index)
-        values = [value for row in _twice(weights, along) for value in row]
-        for position, value in enumerate(values):
-            w.op("vst.sf", w.addr(target, place + position * (n_panels * n_channels * width), write=True), value)
-    elements = n_panels * n_channels * width
+    with w.loop("job", 0, n_panels * (n_blocks + (rest > 0)), parallel=True) as job:
+        panel, part = decompose(w, job.index, (n_panels, n_blocks + (rest > 0)))
+        for count, relation in ((block, "<"), (rest, ">=")):
+            if count:
+                with w.branch(part, relation, n_blocks) if rest else contextlib.nullcontext(), w.loop("v", 0, vectors) as v:
+                    transform(panel, w.let(part * block), count, v.index)
+    elements = n_panels * channels[0] * width
     return target, w.finish("winograd_weights", "weights of a 3 x 3 convolution, transformed", "pack", origins, elements * 28, elements * 100)
+
+
+def _weights_along(w: KernelWriter, g: list[V]) -> list[V]:
+    half = w.op("vsplat.sf", 0.5)
+    outer, middle = w.op("vfmul.sf", half, _add(w, g[0], g[2])), w.op("vfmul.sf", half, g[1])
+    return [g[0], _add(w, outer, middle), _sub(w, outer, middle), g[2]]
+
+
+def _near_taps(w: KernelWriter, weight: Load, first: Dim, channels: tuple[int, int], taps: tuple[int, int], columns: tuple[int, int], near: Scratch, vector: Dim) -> tuple[int, dict[str, int]]:
+    """Packs the taps of one vector of columns into `near`: where the first is, and how far apart they are along each axis.
+
+    Flipped taps (a gradient's) are packed as they lie in memory, and read backwards.
+    """
+    axes = {"c": channels, "y": (3, taps[0]), "x": (3, taps[1])}
+    order = sorted(axes, key=lambda axis: -abs(axes[axis][1]))
+    lowest = sum(min(stride, 0) * (size - 1) for size, stride in axes.values())
+    start = w.let(weight.offset + lowest + first * channels[1])
+    strides = pack_panel(w, weight, start, tuple((axes[axis][0], abs(axes[axis][1])) for axis in order), columns, near, w.lanes, vector)
+    steps = {axis: stride if axes[axis][1] >= 0 else -stride for axis, stride in zip(order, strides)}
+    return sum(-step * (axes[axis][0] - 1) for axis, step in steps.items() if step < 0), steps
+
+
+def position_pitch(elements: int, lanes: int) -> int:
+    """How far apart the 16 positions of so many elements are kept: a cache line more, for at multiples of 4 KiB they would share its sets."""
+    return elements + max(lanes, LINE_ELEMENTS)
 
 
 def winograd(w: KernelWriter, image: Image, weights: Buffer, tiling: WinogradTiling, columns: int, pixels: tuple[int, int], place, sink: Sink) -> None:
@@ -192,7 +229,7 @@ class _WinogradKernel:
     def _multiply(self, panel: Dim, place: Dim, position: Dim) -> None:
         """All squares of the job times one panel at one position; rows behind the last square are computed and ignored."""
         w, t, channels = self.w, self.t, self.image.channels
-        weights = w.let((position * self.n_panels + panel) * (channels * self.width))
+        weights = w.let(position * position_pitch(self.n_panels * channels * self.width, w.lanes) + panel * (channels * self.width))
         with w.loop("m", 0, self.count, t.rows) as m:
             rows = w.let((position * t.block + m.index) * self.pitch)
             target = w.let((position * t.block + m.index) * self.products_pitch + place * self.width)

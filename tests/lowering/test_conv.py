@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+import torch.nn.functional as F
 from value_programs import MACHINES, compile_values, run_values
 
 import accel
@@ -98,6 +99,7 @@ SQUARES = [
     case((1, 32, 26, 25), (40, 32, 3, 3), padding=1),
     case((2, 45, 18, 21), (33, 45, 3, 3), last=True),
     case((1, 36, 30, 22), (32, 36, 3, 3), padding=(2, 0), bias=False),
+    case((1, 53, 7, 6), (70, 53, 3, 3), padding=1),
 ]
 
 
@@ -116,6 +118,15 @@ def test_squares_stay_within_the_stated_error():
     assert any(k.name == "winograd_weights" for k in partition.kernels)
     expected = aten.convolution(x.double(), w.double(), None, *arguments)
     assert (run(x, w)[0] - expected).abs().max() <= 5e-6 * expected.abs().max()
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "exchanged", "cropped"])
+def test_weights_of_squares_may_lie_in_any_order(layout):
+    (x, w), arguments = case((1, 37, 8, 9), (50, 37, 3, 3), padding=1, bias=False)
+    w = {"channels_last": w.contiguous(memory_format=torch.channels_last), "exchanged": w.transpose(0, 1).contiguous().transpose(0, 1), "cropped": F.pad(w, (1, 1, 0, 1))[..., :3, 1:-1]}[layout]
+    partition, run = compile_values(lambda g, x, w: lower(aten.convolution.default)(g, x, w, None, *arguments), (x, w), MACHINES["lanes8"])
+    assert any(k.name == "winograd_weights" for k in partition.kernels)
+    check(run(x, w)[0], aten.convolution(x.double(), w.double(), None, *arguments))
 
 
 def test_squares_can_be_turned_off():
