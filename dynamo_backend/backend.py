@@ -117,9 +117,11 @@ def _traced(compile_aot: Callable, gm: torch.fx.GraphModule, example_inputs: Seq
     from torch._dynamo.exc import TorchDynamoException
 
     from .direct_call import without_wrapper
+    from .whole_resizing import resizing_stays_whole
 
     try:
-        compiled = compile_aot(gm, example_inputs)
+        with resizing_stays_whole(example_inputs):
+            compiled = compile_aot(gm, example_inputs)
     except TorchDynamoException:  # Dynamo steers by them
         raise
     except Exception as error:

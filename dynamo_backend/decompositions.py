@@ -11,6 +11,7 @@ from torch._prims_common import suggest_memory_format
 from torch.nn import functional as F
 
 from .foreach import foreach_decompositions
+from .whole_resizing import resizing_forms
 
 __all__ = ["OWN_DECOMPOSITIONS", "OWN_FORMS", "late_decompositions"]
 
@@ -162,6 +163,7 @@ BATCH_NORMS = (
 OWN_FORMS = {
     **{norm: _in_float32(norm) for norm in (aten.native_layer_norm.default, aten.native_group_norm.default)},
     **{norm: _of_dense_images(norm) for norm in BATCH_NORMS},
+    **resizing_forms(),
 }
 
 

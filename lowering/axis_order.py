@@ -6,22 +6,22 @@ Outer axes stay before the axes of the row. What a statement computes does not c
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from .align import magnitude, redomain
 from .fuse import Group
 from .index_expr import Dim
-from .tensor_ir import Gather, Load, Map, Statement, leaves
+from .tensor_ir import Buffer, Gather, Load, Map, Statement, leaves
 
 __all__ = ["collapse", "in_memory_order", "is_outer_level"]
 
 
-def _accesses(statements: Sequence[Statement]) -> list[tuple[tuple[Dim, ...], int]]:
-    """(strides, weight) of every access; stores weigh twice."""
+def _accesses(statements: Sequence[Statement], near: Set[Buffer]) -> list[tuple[tuple[Dim, ...], int]]:
+    """(strides, weight) of every access to memory, where the buffers `near` are not; stores weigh twice."""
     rows = []
     for s in statements:
-        rows += [(leaf.strides, 1) for leaf in leaves(*s.expressions()) if isinstance(leaf, (Load, Gather))]
-        rows += [(t.strides, 2) for t in s.targets()]
+        rows += [(leaf.strides, 1) for leaf in leaves(*s.expressions()) if isinstance(leaf, (Load, Gather)) and leaf.buffer not in near]
+        rows += [(t.strides, 2) for t in s.targets() if t.buffer not in near]
     return rows
 
 
@@ -47,7 +47,8 @@ def in_memory_order(group: Group) -> Group:
     sizes = group.outer + group.row
     full = [s for s in group.statements if not is_outer_level(s, group)]
     weights: dict[tuple, int] = {}
-    for strides, weight in _accesses(full):
+    near = {t.buffer for s in group.statements for t in s.targets()} - group.stored
+    for strides, weight in _accesses(full, near):
         if len(strides) == len(sizes):
             covered = sum(s != 0 for s in strides)
             weights[strides] = weights.get(strides, 0) + weight * (covered if covered < len(sizes) else 4 * covered)

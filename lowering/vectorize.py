@@ -88,14 +88,21 @@ class _GroupLowering:
         return max(candidates, key=lambda a: (score[a], a))
 
     def _point_accesses(self) -> list[tuple[tuple[Dim, ...], float]]:
-        """The accesses that touch memory at every point of the loops; what a row touches once, or registers hold, decides nothing."""
+        """The accesses that touch memory at every point of the loops; what a row touches once, or registers hold, decides nothing.
+
+        Tables, which are read again along some axis, count little: they stay near, and lanes that share an element are no loss.
+        """
         inside = {t.buffer for s in self.group.statements for t in s.targets()}
         rows = []
         for s in self.group.statements:
-            rows += [(leaf.strides, 1) for leaf in leaves(*s.expressions()) if isinstance(leaf, (Load, Gather)) and leaf.buffer not in inside]
+            reads = [leaf for leaf in leaves(*s.expressions()) if isinstance(leaf, (Load, Gather)) and leaf.buffer not in inside]
+            rows += [(leaf.strides, 0.25 if isinstance(leaf, Load) and self._is_table(leaf.strides) else 1) for leaf in reads]
             rows += [(t.strides, 2) for t in s.targets() if t.buffer in self.group.stored]
         full = [(strides, weight) for strides, weight in rows if len(strides) == len(self.sizes)]
         return [(strides, weight if not self.group.row or any(st != 0 for st in strides[self.n_outer:]) else 0.25) for strides, weight in full]
+
+    def _is_table(self, strides: tuple[Dim, ...]) -> bool:
+        return any(stride == 0 and size != 1 for stride, size in zip(strides, self.sizes))
 
     def _widest_first(self, axes: list[int]) -> list[int]:
         """`axes` with one that has work for every context in front."""

@@ -15,8 +15,9 @@ import torch
 
 from ..index_expr import render
 from ..registry import lowering
+from ..strides import contiguous_strides
 from ..tensor_ir import Target
-from ..values import Graph, Unsupported, Value
+from ..values import Graph, Unsupported, Value, preferred_strides
 from .reduce import FLOATS, opmath, reduce_over
 from .scatter import zeros
 
@@ -24,7 +25,7 @@ __all__ = ["chosen_size", "cubic_weights", "given_scales", "source_step", "spati
 
 aten = torch.ops.aten
 _CUBIC = -0.75  # the A of PyTorch's (and OpenCV's) cubic convolution
-_STRIDED_STORES = 16  # whole factors up to this many copies of each element are stored by strides
+_MOST_COPIES = 16  # whole factors up to this many copies of each element are copied, not gathered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,9 +107,8 @@ def _lifted(value: Value, dim: int, rank: int) -> Value:
     return value.reshape([*value.sizes, *[1] * (rank - dim - 1)])
 
 
-def _terms(x_rank: int, taps: Sequence[Taps]):
-    """For each combination of taps: (indices per dim, product of weights or None)."""
-    first = x_rank - len(taps)
+def _terms(x_rank: int, first: int, taps: Sequence[Taps]):
+    """For each combination of taps of the dims from `first` on: (indices per dim, product of weights or None)."""
     for choice in itertools.product(*(range(len(t.positions)) for t in taps)):
         indices = [(first + d, _lifted(t.positions[c], first + d, x_rank)) for d, (t, c) in enumerate(zip(taps, choice))]
         weights = [_lifted(t.weights[c], first + d, x_rank) for d, (t, c) in enumerate(zip(taps, choice)) if t.weights[c] is not None]
@@ -116,16 +116,40 @@ def _terms(x_rank: int, taps: Sequence[Taps]):
 
 
 def _resized(g: Graph, x: Value, taps: Sequence[Taps], outputs) -> Value:
-    """The weighted sum over all combinations of taps, in x's own dtype."""
+    """x in its own dtype with the last dims as `taps` mix them: dim by dim as eager does, the last one first.
+
+    All at once where a dim alone would be computed for many elements that nothing reads, or where four whole vectors are read at most.
+    """
     n = len(taps)
-    sizes = (*x.sizes[:x.rank - n], *outputs)
-    position = [*range(x.rank - n), *[None] * n]
+    is_smaller = any(out < size for out, size in zip(outputs, x.sizes[x.rank - n:]))
+    reads_vectors = 1 not in preferred_strides(x)[x.rank - n:] and math.prod(len(t.positions) for t in taps) <= 4
+    if is_smaller or reads_vectors:
+        return _mixed(g, x, x.rank - n, taps, outputs)
+    for d in reversed(range(n)):
+        mixed = _mixed(g, x, x.rank - n + d, taps[d:d + 1], outputs[d:d + 1])
+        x = g.realize(mixed, _strides_like(x, mixed.sizes)) if d else mixed
+    return x
+
+
+def _mixed(g: Graph, x: Value, first: int, taps: Sequence[Taps], outputs) -> Value:
+    """The weighted sum over all combinations of taps of the dims from `first` on."""
+    behind = first + len(taps)
+    sizes = (*x.sizes[:first], *outputs, *x.sizes[behind:])
+    position = [*range(first), *[None] * len(taps), *range(behind, x.rank)]
     total = None
-    for indices, weight in _terms(x.rank, taps):
+    for indices, weight in _terms(x.rank, first, taps):
         term = g.gather(x, indices, sizes, position)
         term = term if weight is None else term * weight
         total = term if total is None else total + term
     return total
+
+
+def _strides_like(x: Value, sizes) -> tuple[int, ...]:
+    """Dense strides of `sizes` with the dims in the order in which x has them: what is resized keeps its memory format."""
+    strides = preferred_strides(x)
+    order = sorted(range(x.rank), key=lambda d: (-strides[d], d))
+    dense = dict(zip(order, contiguous_strides([sizes[d] for d in order])))
+    return tuple(dense[d] for d in range(x.rank))
 
 
 def _spread(g: Graph, grad: Value, taps: Sequence[Taps], sizes) -> Value:
@@ -134,7 +158,7 @@ def _spread(g: Graph, grad: Value, taps: Sequence[Taps], sizes) -> Value:
     base = zeros(g, grad.dtype, sizes)
     strides = (*base.expr.strides[:len(sizes) - n], *[0] * n)
     grad = g.realize(grad)
-    for indices, weight in _terms(len(sizes), taps):
+    for indices, weight in _terms(len(sizes), len(sizes) - n, taps):
         terms = [(index, sizes[d], base.expr.strides[d]) for d, index in indices]
         g.scatter(base.expr.buffer, 0, strides, terms, grad if weight is None else grad * weight, "add")
     return base
@@ -159,7 +183,7 @@ def _nearest(g: Graph, x: Value, output_size, scales, n: int, is_exact: bool) ->
     if 0 in sizes:
         return g.constant(0, x.dtype, sizes)
     whole = _whole_factors(inputs, outputs, factors)
-    if whole is not None and math.prod(whole) <= _STRIDED_STORES:
+    if whole is not None and math.prod(whole) <= _MOST_COPIES:
         return _repeated(g, x, whole, sizes)
     dtype = "f64" if x.dtype == "f64" else "f32"
     return _resized(g, x, [_nearest_taps(g, size, out, f, is_exact, dtype) for size, out, f in zip(inputs, outputs, factors)], outputs)
@@ -170,10 +194,10 @@ def _repeated(g: Graph, x: Value, factors: tuple[int, ...], sizes) -> Value:
     if math.prod(factors) == 1:
         return x
     lead = x.rank - len(factors)
-    buffer, x = g.buffer(x.dtype, sizes), g.realize(x)
-    strides = (*buffer.strides[:lead], *(s * f for s, f in zip(buffer.strides[lead:], factors)))
-    for place in itertools.product(*map(range, factors)):
-        g.store(x, Target(buffer, sum(p * s for p, s in zip(place, buffer.strides[lead:])), strides))
+    x, strides = g.realize(x), _strides_like(x, sizes)
+    buffer = g.buffer(x.dtype, sizes, strides)
+    copies = x.reshape([*x.sizes[:lead], *(d for size in x.sizes[lead:] for d in (size, 1))]).expand([*x.sizes[:lead], *(d for pair in zip(x.sizes[lead:], factors) for d in pair)])
+    g.store(copies, Target(buffer, 0, (*strides[:lead], *(d for stride, factor in zip(strides[lead:], factors) for d in (stride * factor, stride)))))
     return g.read(buffer)
 
 
