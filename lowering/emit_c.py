@@ -1,7 +1,8 @@
 """VectorProgram -> C: one function per kernel, one C statement per node, DVX intrinsics only.
 
 Kernels of equal text share one function. The functions are grouped into units that compile in parallel; one more holds the
-partition's entry point: every context of one team calls the kernels in order, and waits for the others behind each.
+partition's entry point: every context of one team calls the kernels in order, with a barrier between two unless
+one context makes both.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ C_ELEMENT = {"sf": "float", "df": "double", "w": "int32_t", "d": "int64_t", "h":
 # Below this much work (Kernel.work) of all its kernels, a partition runs on one context. Measured on two cores, with 8 and with 16 lanes:
 # a parallel region takes 1 us, and products, pointwise kernels and softmax gain by it from 100,000 to 250,000 on.
 PARALLEL_WORK = 150_000
-# Below this much work, a kernel of a partition that runs on all contexts is one context's: the barrier behind it takes 0.1 us.
+# Below this much work, a kernel of a partition that runs on all contexts is one context's: the barrier behind it takes 0.1 to 0.2 us.
 SHARED_WORK = 40_000
 MAX_KERNELS_PER_UNIT = 6
 
@@ -98,7 +99,7 @@ def _entry(function: str, calls: tuple[Call, ...], kernel_functions: list[str], 
     """The entry point, and what every context of its team runs."""
     sizes = [f"    const int64_t {name} = sizes[{i}]; (void){name};" for i, name in enumerate(symbols)]
     shared = [call.kernel.work for call in calls if not _is_alone(call.kernel)]
-    total = render(sum(shared[1:], shared[0]), "c") if shared else "0"
+    total = render(sum(shared), "c")
     lines = [
         f"static void {function}_context(const void *data, int64_t ctx, int64_t n_ctx, dvx_team *team) {{",
         "    const dvx_entry *a = data;",

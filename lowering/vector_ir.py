@@ -150,8 +150,8 @@ class Kernel:
 
     Attributes:
         name: C identifier.   title: what it computes, for people.
-        origins: FX node names.   flops, bytes: work and traffic per call, as Dims (for reports and the threading threshold).
-        work: what decides whether a second context pays: flops plus bytes, with costly operators weighted.
+        origins: FX node names.   flops, bytes: operations and traffic per call, as Dims, for reports.
+        work: what decides on how many contexts it runs: flops plus bytes, with costly operators weighted.
     """
 
     name: str

@@ -24,7 +24,7 @@ from .rnn_steps import Cell, Shape, Steps, StepTile, UnitWeights, step_tiles
 __all__ = ["LayerParams"]
 
 # Floating-point operations of a step from which sharing it between contexts pays the barrier behind it.
-# Measured on two cores: a barrier takes 0.2 us, in which a core does 10,000 of them.
+# Measured on two cores: a barrier takes up to 0.2 us, in which a core does 10,000 of them.
 SHARED_STEP_FLOPS = 60_000
 # Operations that an activation counts for.
 ACTIVATION_FLOPS = 25

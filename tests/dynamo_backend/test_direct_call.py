@@ -75,13 +75,20 @@ def test_frozen_parameter_that_eager_reads_is_handed_over():
         torch.testing.assert_close(compiled(x), function(x), rtol=1e-4, atol=1e-5)
 
 
-def test_several_outputs_and_grad_mode_need_no_wrapper():
+def test_several_outputs_need_no_wrapper():
     compiled = torch.compile(lambda x: (x + 1, x * 2), backend="accel")
     x = torch.randn(5)
     compiled(x)
     assert "runtime_wrapper" not in functions_called(lambda: compiled(x))
     first, second = compiled(x)
     assert not first.requires_grad and not second.requires_grad
+
+
+def test_inputs_reach_the_graph_in_its_own_order():
+    def function(x, y, z):
+        return ((y * 2).sum(), x + 1)[1], z - y
+
+    assert not has_wrapper(function, torch.randn(4), torch.randn(4, 4), torch.randn(4))
 
 
 @pytest.mark.parametrize(
