@@ -26,6 +26,11 @@ MOST_PARTS = 1 << 17
 MOST_ROWS_IN_PLACE = 16
 MOST_COLUMNS_IN_PLACE = 8
 FEW = 64
+# Of a product that packs: columns of so few panels that one more kernel pays, the rows times columns up to which its jobs are too few, and
+# the depth from which a panel leaves the near memory.
+FEW_PANELS = 512
+FEW_POINTS = 1 << 14
+FAR_DEPTH = 4096
 
 
 def split_depth(program: TensorProgram) -> TensorProgram:
@@ -53,8 +58,8 @@ def _shares(statement: Template) -> int | None:
 def _gains(statement: Template) -> bool:
     """Whether the product has too few jobs, or packs an operand at every call (shares of it stay near then)."""
     *_, rows, columns = statement.domain
-    is_packed = rows > MOST_ROWS_IN_PLACE and columns > MOST_COLUMNS_IN_PLACE and not any(load.buffer.kind == "const" for load in statement.operands)
-    return max(rows, columns) <= FEW or is_packed
+    is_packed = rows > MOST_ROWS_IN_PLACE and MOST_COLUMNS_IN_PLACE < columns <= FEW_PANELS and not any(load.buffer.kind == "const" for load in statement.operands)
+    return max(rows, columns) <= FEW or is_packed and (rows * columns <= FEW_POINTS or statement.params.depth >= FAR_DEPTH)
 
 
 def _split(statement: Template, count: int) -> list[Statement]:
