@@ -57,10 +57,12 @@ def _replace(op: torch._ops.OpOverload, kernels: dict) -> None:
 
 
 def _with_size(packet: torch._ops.OpOverloadPacket) -> Callable:
-    """The overload that takes a size or factors, by the one that takes both."""
+    """The overload that takes a size or factors, by the one that takes both; in parts where nothing is resized (some fake tensors fail on it)."""
 
     def resize(x, output_size, *options):
         *alignment, factors = options
+        if 0 in x.shape:
+            return decomposition_table[packet.vec](x, output_size, *options)
         size = upsample_compute_output_size(x.size(), output_size, factors)
         return packet.default(x, size, *alignment, *(factors or [None] * len(size)))
 

@@ -65,6 +65,12 @@ def test_gradients(mode):
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
+def test_nothing_is_resized_to_nothing(mode):
+    actual = strict(lambda x: F.interpolate(x, scale_factor=2, mode=mode))(torch.randn(0, 3, 4, 5))
+    assert actual.shape == (0, 3, 8, 10)
+
+
 def test_symbolic_sizes_are_resized_in_parts():
     resize = strict(lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), dynamic=True)
     for size in (5, 8):
