@@ -27,7 +27,10 @@ TAKEN_APART = (DispatchKey.Autograd, DispatchKey.CompositeImplicitAutograd)
 
 @contextlib.contextmanager
 def resizing_stays_whole(example_inputs: Sequence) -> Iterator[None]:
-    """While it lasts, torch's tracing leaves the operators as they are; not where an input has a symbolic size, which only the parts can have."""
+    """While it lasts, torch's tracing leaves the operators as they are; not where an input has a symbolic size, which only the parts can have.
+
+    Dynamo compiles one graph at a time, and nothing but tracing reads what is replaced here.
+    """
     if any(_is_symbolic(value) for value in example_inputs):
         yield
         return

@@ -19,7 +19,7 @@ __all__ = ["split_depth"]
 # less depth and fewer elements of both operands than this do not make up for a second kernel (some microseconds),
 LEAST_DEPTH = 1024
 LEAST_ELEMENTS = 1 << 17
-# shares shorter than this cost more than they bring, and so do partial sums that leave the second level.
+# more than half of LEAST_JOBS shares pay where they are as long as this, and partial sums must not leave the second level.
 LEAST_SHARE = 512
 MOST_PARTS = 1 << 17
 # Rows and columns up to which the way of a product (kernels/gemm.py) reads both operands where they are, and up to which its jobs are too few.
@@ -52,7 +52,9 @@ def _shares(statement: Template) -> int | None:
         return None
     points = math.prod(statement.domain)
     most = min(LEAST_JOBS, MOST_PARTS // max(points, 1), max(depth // LEAST_SHARE, LEAST_JOBS // 2))
-    return next((count for count in (most, most - 1, most - 2) if depth % max(count, 1) == 0), most) if most > 1 else None
+    if most < 2:
+        return None
+    return next((count for count in range(most, max(most - 3, 1), -1) if depth % count == 0), most)
 
 
 def _gains(statement: Template) -> bool:
@@ -64,7 +66,6 @@ def _gains(statement: Template) -> bool:
 
 def _split(statement: Template, count: int) -> list[Statement]:
     """The products of the shares, the last of which takes what the others leave, and their sum."""
-    *batch, rows, columns = statement.domain
     target, depth = statement.outputs[0], statement.params.depth
     length = depth // count
     sizes = (count, *statement.domain)

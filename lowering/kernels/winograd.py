@@ -109,7 +109,7 @@ def transform_weights(weight: Load, channels: tuple[int, int], taps: tuple[int, 
     pitch = position_pitch(n_panels * channels[0] * width, lanes)
     target = Buffer(name, "f32", (POSITIONS * pitch,), (1,))
     block, vectors = min(channels[0], CHANNELS_AT_A_TIME), width // lanes
-    near = w.scratch("sf", panel_elements(9 * block, lanes, lanes))
+    near, half = w.scratch("sf", panel_elements(9 * block, lanes, lanes)), w.op("vsplat.sf", 0.5)
     n_blocks, rest = divmod(channels[0], block)
 
     def transform(panel: Dim, first: Dim, count: int, v: Dim) -> None:
@@ -118,7 +118,7 @@ def transform_weights(weight: Load, channels: tuple[int, int], taps: tuple[int, 
         with w.loop("c", 0, count) as c:
             place = w.let((panel * channels[0] + first + c.index) * width + v * lanes)
             weights = [[w.op("vld.sf", w.addr(near, at + c.index * steps["c"] + y * steps["y"] + x * steps["x"])) for x in range(3)] for y in range(3)]
-            for position, value in enumerate(value for row in _twice(weights, lambda g: _weights_along(w, g)) for value in row):
+            for position, value in enumerate(value for row in _twice(weights, lambda g: _weights_along(w, half, g)) for value in row):
                 w.op("vst.sf", w.addr(target, place + position * pitch, write=True), value)
 
     with w.loop("job", 0, n_panels * (n_blocks + (rest > 0)), parallel=True) as job:
@@ -131,8 +131,7 @@ def transform_weights(weight: Load, channels: tuple[int, int], taps: tuple[int, 
     return target, w.finish("winograd_weights", "weights of a 3 x 3 convolution, transformed", "pack", origins, elements * 28, elements * 100)
 
 
-def _weights_along(w: KernelWriter, g: list[V]) -> list[V]:
-    half = w.op("vsplat.sf", 0.5)
+def _weights_along(w: KernelWriter, half: V, g: list[V]) -> list[V]:
     outer, middle = w.op("vfmul.sf", half, _add(w, g[0], g[2])), w.op("vfmul.sf", half, g[1])
     return [g[0], _add(w, outer, middle), _sub(w, outer, middle), g[2]]
 
