@@ -1,4 +1,4 @@
-"""Images as convolutions read them: [batch][depth][height][width][channel], surrounded and (for transposed ones) spread by zeros.
+"""Images as convolutions read them: [batch][depth][height][width][channel], surrounded by zeros.
 
 Image -> Image. Where channels are contiguous already and no zeros are wanted, nothing is copied.
 """
@@ -33,15 +33,14 @@ class Image:
 
 @dataclasses.dataclass(frozen=True)
 class Margins:
-    """Zeros around and inside an image: before and after each spatial side (after may be negative: a crop), and the step between its pixels."""
+    """Zeros before and after each spatial side of an image; a number below 0 is a crop."""
 
     before: tuple[Dim, ...] = (0, 0, 0)
     after: tuple[Dim, ...] = (0, 0, 0)
-    spread: tuple[int, ...] = (1, 1, 1)
 
     @property
     def is_empty(self) -> bool:
-        return all(m == 0 for m in (*self.before, *self.after)) and self.spread == (1, 1, 1)
+        return all(m == 0 for m in (*self.before, *self.after))
 
 
 def three(values, fill) -> tuple:
@@ -55,7 +54,7 @@ def channels_last(image: Image, margins: Margins, dtype: str, lanes: int, name: 
         image = dataclasses.replace(image, channel_stride=1)
     if image.channel_stride == 1 and margins.is_empty:
         return image, []
-    sizes = tuple((size - 1) * step + 1 + a + b for size, step, a, b in zip(image.sizes, margins.spread, margins.before, margins.after))
+    sizes = tuple(size + before + after for size, before, after in zip(image.sizes, margins.before, margins.after))
     row = sizes[2] * image.channels
     buffer = Buffer(name, dtype, (image.batch * sizes[0] * sizes[1] * row,), (1,))
     strides = (sizes[1] * row, row, image.channels)
@@ -79,27 +78,24 @@ class _CopyKernel:
             self.row = w.let(job.index * target.strides[1])
             places = [self._source_index(side, place) for side, place in enumerate(position)]
             self.start = w.let(self.source.offset + index * self.source.batch_stride + sum(p * s for p, s in zip(places, self.source.strides)))
-            self._row_cases(position, places)
+            self._row_cases(position)
         elements = product((target.batch, *target.sizes, target.channels))
         return w.finish("channels_last", "image with channels side by side", "layout", origins, 0, elements * 8)
 
     def _source_index(self, side: int, place: Dim) -> Dim:
         """The source's row for the copy's row `place`; meaningless in the margins."""
-        return floordiv(maximum(place - self.margins.before[side], 0), self.margins.spread[side]) if not self._is_plain(side) else place
+        return place if self._is_plain(side) else maximum(place - self.margins.before[side], 0)
 
     def _is_plain(self, side: int) -> bool:
-        m = self.margins
-        return m.before[side] == 0 and m.after[side] == 0 and m.spread[side] == 1
+        return self.margins.before[side] == 0 and self.margins.after[side] == 0
 
-    def _row_cases(self, position: list[Dim], places: list[Dim]) -> None:
-        """Rows that hold pixels lie in the image, on a multiple of the spread; others are zero."""
-        m, conditions = self.margins, []
+    def _row_cases(self, position: list[Dim]) -> None:
+        """Rows that hold pixels lie in the image; others are zero."""
+        conditions = []
         for side in (0, 1):
             if not self._is_plain(side):
-                row = position[side] - m.before[side]
-                conditions += [(row, ">=", 0), (row, "<", (self.source.sizes[side] - 1) * m.spread[side] + 1)]
-                if m.spread[side] > 1:
-                    conditions.append((row - places[side] * m.spread[side], "==", 0))
+                row = position[side] - self.margins.before[side]
+                conditions += [(row, ">=", 0), (row, "<", self.source.sizes[side])]
         self._zero(0, self.target.sizes[2] * self.target.channels) if conditions else None
         self._under(conditions)
 
@@ -113,19 +109,19 @@ class _CopyKernel:
     def _pixels(self) -> None:
         """One row of pixels, between its margins."""
         channels, before, after = self.target.channels, self.margins.before[2], self.margins.after[2]
-        width, step = self.target.sizes[2], self.margins.spread[2]
+        width = self.target.sizes[2]
         if all(self._is_plain(side) for side in (0, 1)) and not self._is_plain(2):
             self._zero(0, width * channels)
-        first, count = floordiv(maximum(0, -before) + (step - 1), step), self.source.sizes[2]
+        first, count = maximum(0, -before), self.source.sizes[2]
         if isinstance(after, int) and after < 0:
-            count = minimum(count, floordiv(width - 1 - before, step) + 1) if isinstance(before, int) else count
+            count = minimum(count, width - before) if isinstance(before, int) else count
         base = self.row + before * channels
         if self.source.channel_stride == 1:
-            self._copy_pixels(base, first, count, step)
-        elif self.source.strides[2] == 1 and step == 1:
+            self._copy_pixels(base, first, count)
+        elif self.source.strides[2] == 1:
             self._transpose_pixels(base, first, count)
         else:
-            self._gather_pixels(base, first, count, step)
+            self._gather_pixels(base, first, count)
 
     def _zero(self, begin: Dim, end: Dim) -> None:
         value = zero(self.w, "sf" if self.out in ("sf", "hf", "bf") else "df" if self.out == "df" else "d" if self.out == "d" else "w")
@@ -143,19 +139,19 @@ class _CopyKernel:
         with w.branch(whole, "<", end):
             emit(whole, w.op("qtail.q", end - whole))
 
-    def _copy_pixels(self, base: Dim, first: Dim, count: Dim, step: int) -> None:
+    def _copy_pixels(self, base: Dim, first: Dim, count: Dim) -> None:
         channels = self.target.channels
-        if self.source.strides[2] == channels and step == 1:
+        if self.source.strides[2] == channels:
             self._vectors(first * channels, count * channels, lambda i, mask: self._store(base + i, self._load(self.start + i, 1, mask), mask))
             return
         with self.w.loop("x", first, count) as x:
-            begin, to = self.w.let(self.start + x.index * self.source.strides[2]), self.w.let(base + x.index * (channels * step))
+            begin, to = self.w.let(self.start + x.index * self.source.strides[2]), self.w.let(base + x.index * channels)
             self._vectors(0, channels, lambda i, mask: self._store(to + i, self._load(begin + i, 1, mask), mask))
 
-    def _gather_pixels(self, base: Dim, first: Dim, count: Dim, step: int) -> None:
+    def _gather_pixels(self, base: Dim, first: Dim, count: Dim) -> None:
         channels, stride = self.target.channels, self.source.channel_stride
         with self.w.loop("x", first, count) as x:
-            begin, to = self.w.let(self.start + x.index * self.source.strides[2]), self.w.let(base + x.index * (channels * step))
+            begin, to = self.w.let(self.start + x.index * self.source.strides[2]), self.w.let(base + x.index * channels)
             self._vectors(0, channels, lambda i, mask: self._store(to + i, self._load(begin + i * stride, stride, mask), mask))
 
     def _transpose_pixels(self, base: Dim, first: Dim, count: Dim) -> None:

@@ -12,18 +12,18 @@ from collections.abc import Iterator
 
 from ...csrc.abi import DTYPE_BYTES
 from ...csrc.machine import Machine
-from ..index_expr import Dim, product
+from ..index_expr import Dim, floordiv, product
 from ..kernel_writer import BoundKernel, KernelWriter, Sink
 from ..tensor_ir import Buffer, Map, Template
 from ..vector_ir import REGISTER_TYPE
 from . import template
 from .channels_last import Image, Margins, channels_last, three
 from .collapse import collapse
-from .contract import Axis, Contraction, contract, decompose, merged_axes
+from .conv_direct import direct
+from .conv_phases import phases_of
 from .depthwise import depthwise
 from .depthwise_rows import depthwise_rows, suits_rows
-from .pack import pack
-from .tile import MOST_TILES, choose_tile, near_tiles, stays_near
+from .tile import MOST_TILES, choose_tile, near_tiles
 from .winograd import WinogradTiling, square_margins, squares_stay_near, transform_weights, winograd, winograd_tiling
 
 __all__ = ["ConvChoice", "ConvParams"]
@@ -95,7 +95,7 @@ def conv(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffe
     data = statement.operands[0]
     spatial = len(params.kernel)
     image = Image(data.buffer, data.offset, statement.domain[0], params.channels, three(params.image, 1), data.strides[0], data.strides[1], three(data.strides[2:], 0))
-    margins = Margins(three(params.before, 0), three(params.after, 0), three(params.spread, 1))
+    margins, phases = phases_of(params, statement.domain[2:])
     w = KernelWriter(machine.lanes)
     group_columns = statement.domain[1] // params.groups
     if _is_depthwise(statement):
@@ -104,18 +104,22 @@ def conv(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffe
         if suits_rows(statement, image, margins, epilogue, stored, machine.lanes):
             depthwise_rows(w, statement, image, margins, sink, machine)
         else:
-            before = depthwise(w, statement, image, margins, sink, machine)
+            before = depthwise(w, statement, image, margins, phases, sink, machine)
     else:
         collapsed = collapse(statement, epilogue, (0, *range(2, 2 + spatial)))
         sink = Sink(w, *(collapsed or (statement, epilogue)), stored)
         choice = choice or _analytic(statement, machine)
-        write = _write_contraction if choice.way == DIRECT else _write_winograd
-        before = write(w, statement, image, margins, sink, machine, collapsed is not None, choice)
+        if choice.way == DIRECT:
+            tile = choose_tile(machine, *_contraction_sizes(statement), shape=choice.tile)
+            before = direct(w, statement, image, margins, phases, sink, machine, collapsed is not None, tile)
+        else:
+            before = _write_winograd(w, statement, image, margins, sink, machine, collapsed is not None, choice)
     points = product(statement.domain)
     depth = params.channels // params.groups * product(params.kernel)
+    flops = floordiv(points * depth * 2, product(params.spread)) + sink.flops(points)
     origins = tuple(dict.fromkeys((*statement.origins, *(o for s in epilogue for o in s.origins))))
     moved = (points + statement.domain[0] * params.channels * product(params.image) + group_columns * params.groups * depth) * DTYPE_BYTES[data.buffer.dtype]
-    kernel = w.finish("conv", " + ".join(origins[:4]) or f"convolution of {spatial} dims", "conv", origins, points * depth * 2 + sink.flops(points), moved)
+    kernel = w.finish("conv", " + ".join(origins[:4]) or f"convolution of {spatial} dims", "conv", origins, flops, moved)
     return [*before, kernel]
 
 
@@ -139,18 +143,19 @@ def _rows_in_run(statement: Template, rows: int) -> int:
     Where windows touch, all pixels are one run anyway.
     """
     params: ConvParams = statement.params
-    width = statement.domain[-1]
+    width = floordiv(statement.domain[-1] + (params.spread[-1] - 1), params.spread[-1])
     if {*params.kernel, *params.stride} == {1} or not isinstance(width, int):
         return rows
     return next((fewer for fewer in range(rows, -(-2 * rows // 3) - 1, -1) if width % fewer == 0), rows)
 
 
 def _contraction_sizes(statement: Template) -> tuple[str, Dim, Dim, Dim, Dim]:
-    """Register type, rows, columns, depth and repetitions of the direct way."""
+    """Register type, rows, columns, depth and repetitions of the direct way, of a typical phase of it."""
     params: ConvParams = statement.params
     batch, columns, *pixels = statement.domain
-    depth = params.channels // params.groups * product(params.kernel)
-    return REGISTER_TYPE[statement.outputs[0].buffer.dtype], batch * product(pixels), columns // params.groups, depth, params.groups
+    rows = batch * product(floordiv(size + (step - 1), step) for size, step in zip(pixels, params.spread))
+    depth = params.channels // params.groups * product(-(-taps // step) for taps, step in zip(params.kernel, params.spread))
+    return REGISTER_TYPE[statement.outputs[0].buffer.dtype], rows, columns // params.groups, depth, params.groups * product(params.spread)
 
 
 def _winograd_sizes(statement: Template) -> tuple[int, tuple[int, int], int, int]:
@@ -206,66 +211,3 @@ def _write_winograd(w: KernelWriter, statement: Template, image: Image, margins:
 
     winograd(w, framed, weights, tiling, columns, (height, width), place, sink)
     return [*kernels, kernel]
-
-
-def _write_contraction(w: KernelWriter, statement: Template, image: Image, margins: Margins, sink: Sink, machine: Machine, is_collapsed: bool, choice: ConvChoice) -> list[BoundKernel]:
-    """The contraction over windows of the framed image; returns the kernels that frame the image and pack the weight."""
-    params: ConvParams = statement.params
-    out, weight = statement.outputs[0].buffer, statement.operands[1]
-    image, kernels = channels_last(image, margins, out.dtype, machine.lanes, f"{out.name}_image", statement.origins)
-    batch, columns, *pixels = statement.domain
-    pixels, kernel, stride, dilation = three(pixels, 1), three(params.kernel, 1), three(params.stride, 1), three(params.dilation, 1)
-    group_channels, group_columns = params.channels // params.groups, columns // params.groups
-    tile = choose_tile(machine, *_contraction_sizes(statement), shape=choice.tile)
-    steps = [step * s for step, s in zip(dilation, image.strides)]
-    rows = (Axis(batch, image.batch_stride), *(Axis(size, step * s) for size, step, s in zip(pixels, stride, image.strides)))
-    flat = merged_axes([axis for axis in rows if axis.size != 1])
-    axes, b_offset, a_offset = _in_memory_order([(group_channels, weight.strides[2], image.channel_stride), *zip(params.kernel, weight.strides[3:], steps[3 - len(params.kernel):])])
-    if len(flat) == 1 and any(_overlap(flat[0].a, step, tile.rows) for _, _, step in axes):
-        axes.sort(key=lambda axis: axis[2] == image.channel_stride)
-    moved = dataclasses.replace(weight, offset=weight.offset + b_offset)
-    packed = pack(moved, machine.lanes, tile.vectors * machine.lanes, ((params.groups, weight.strides[0]),), tuple((size, b) for size, b, _ in axes),
-                  (group_columns, weight.strides[1]), out.dtype, f"{out.name}_panels", statement.origins)
-    k = merged_axes([Axis(size, a, stride) for (size, _, a), stride in zip(axes, packed.k_strides) if size != 1])
-    place = _placing(w, (batch, *pixels), group_columns, len(params.kernel), is_collapsed)
-    contraction = Contraction(image.buffer, image.offset + a_offset, packed.panels, (Axis(params.groups, group_channels * image.channel_stride, packed.batch_strides[0]),), flat, k, group_columns, out.dtype, place, 1,
-                              a_stays_near=stays_near(machine, product((batch, params.channels // params.groups, *image.sizes)), out.dtype))
-    contract(w, contraction, tile, sink)
-    return [*kernels, packed.kernel]
-
-
-def _overlap(row: Dim, tap: Dim, tile_rows: int) -> bool:
-    """Whether a step along a tap leads from one row of a tile to another of its rows.
-
-    With such taps side by side C compilers keep what rows share in registers, of which there are not enough (measured: half the speed);
-    so channels come between.
-    """
-    return isinstance(tap, int) and isinstance(row, int) and row != 0 and tap % row == 0 and 0 < abs(tap // row) < tile_rows
-
-
-def _in_memory_order(axes: list[tuple[int, Dim, Dim]]) -> tuple[list[tuple[int, Dim, Dim]], Dim, Dim]:
-    """Axes of k as (size, weight stride, image stride), ascending through the weight's memory, and the offsets where they start.
-
-    Sums over k may run in any order, and a weight is packed fastest in its own: flipped taps go backwards through the image instead.
-    """
-    b_offset, a_offset, ordered = 0, 0, []
-    for size, b, a in axes:
-        if isinstance(b, int) and b < 0:
-            b_offset, a_offset, b, a = b_offset + b * (size - 1), a_offset + a * (size - 1), -b, -a
-        ordered.append((size, b, a))
-    if all(isinstance(b, int) for _, b, _ in ordered):
-        ordered.sort(key=lambda axis: -axis[1])
-    return ordered, b_offset, a_offset
-
-
-def _placing(w: KernelWriter, sizes: tuple[Dim, ...], group_columns: Dim, spatial: int, is_collapsed: bool):
-    """(group, output pixel, column in the group) -> coordinates in the domain: [pixel, channel] or [n, channel, spatial…]."""
-
-    def place(group: list[Dim], row: Dim, column: Dim) -> list[Dim]:
-        channel = group[0] * group_columns + column
-        if is_collapsed:
-            return [row, channel]
-        n, *pixel = decompose(w, w.let(row), sizes)
-        return [n, channel, *pixel[3 - spatial:]]
-
-    return place

@@ -1,32 +1,36 @@
 """Depthwise convolutions: lanes run along channels, a tile of neighbouring output pixels shares its window's columns in registers.
 
 Windows that reach over the left and right edge are resolved when the kernel is written, rows above and below by the bounds
-of the loop over taps: the image needs no frame of zeros where its width is known.
+of the loop over taps: the image needs no frame of zeros where its width is known. A transposed convolution runs phase by phase.
 """
 
 from __future__ import annotations
 
+import itertools
+
 from ...csrc.machine import Machine
-from ..index_expr import Dim, floordiv, maximum, minimum
+from ..index_expr import Dim, floordiv, maximum, minimum, product
 from ..kernel_writer import BoundKernel, KernelWriter, Sink
 from ..select import wrap
 from ..tensor_ir import Template
 from ..vector_ir import MEMORY_TYPE, REGISTER_TYPE, V
 from .channels_last import Image, Margins, channels_last, three
 from .contract import decompose, multiply_add, zero
+from .conv_phases import Phases
 from .pack import PackedOperand, pack
 
 __all__ = ["depthwise"]
 
 
-def depthwise(w: KernelWriter, statement: Template, image: Image, margins: Margins, sink: Sink, machine: Machine) -> list[BoundKernel]:
-    """Writes the kernel's body; returns the kernels that must run before."""
+def depthwise(w: KernelWriter, statement: Template, image: Image, margins: Margins, phases: tuple[list[Phases], ...], sink: Sink, machine: Machine) -> list[BoundKernel]:
+    """Writes the kernel's body, for each of the `phases` of three sides; returns the kernels that must run before."""
     params, out, weight = statement.params, statement.outputs[0].buffer, statement.operands[1]
-    keeps_margins = isinstance(image.sizes[2], int) and margins.spread == (1, 1, 1)
-    image, kernels = channels_last(image, Margins() if keeps_margins else margins, out.dtype, machine.lanes, f"{out.name}_image", statement.origins)
+    has_edges = isinstance(image.sizes[2], int)
+    image, kernels = channels_last(image, Margins() if has_edges else margins, out.dtype, machine.lanes, f"{out.name}_image", statement.origins)
     taps = tuple(zip(params.kernel, weight.strides[3:]))
     packed = pack(weight, machine.lanes, machine.lanes, (), taps, (params.channels, weight.strides[0]), out.dtype, f"{out.name}_panels", statement.origins)
-    _DepthwiseKernel(w, statement, image, margins.before if keeps_margins else (0, 0, 0), packed, sink).write()
+    for rows in itertools.product(*phases[:2]):
+        _DepthwiseKernel(w, statement, image, margins.before if has_edges else (0, 0, 0), rows, packed, sink).write(phases[2])
     return [*kernels, packed.kernel]
 
 
@@ -35,38 +39,47 @@ class _DepthwiseKernel:
 
     MOST_PIXELS = 8
 
-    def __init__(self, w: KernelWriter, statement: Template, image: Image, before: tuple[Dim, ...], packed: PackedOperand, sink: Sink):
-        params = statement.params
-        self.w, self.image, self.before, self.packed, self.sink = w, image, before, packed, sink
-        self.batch, self.channels, *pixels = statement.domain
-        self.spatial = len(pixels)
-        self.pixels = three(pixels, 1)
-        self.kernel, self.stride, self.dilation = three(params.kernel, 1), three(params.stride, 1), three(params.dilation, 1)
+    def __init__(self, w: KernelWriter, statement: Template, image: Image, margins: tuple[Dim, ...], rows: tuple[Phases, Phases], packed: PackedOperand, sink: Sink):
+        """`margins`: zeros before each side of the image that are not in memory.   `rows`: phases of the outer two sides."""
+        self.w, self.image, self.margins, self.rows, self.panels, self.sink = w, image, margins, rows, packed.panels, sink
+        self.batch, self.channels, *sides = statement.domain
+        self.spatial = len(sides)
         self.tap_strides = three(packed.k_strides, 0)
         self.dtype = statement.outputs[0].buffer.dtype
 
-    def write(self) -> None:
-        w = self.w
-        sizes = (self.batch, *self.pixels[:2])
-        with w.loop("row", 0, self.batch * self.pixels[0] * self.pixels[1], parallel=True) as job:
-            self.n, self.z, self.y = decompose(w, job.index, sizes)
+    def write(self, columns: list[Phases]) -> None:
+        """`columns`: the phases of the innermost side."""
+        w, (z, y) = self.w, self.rows
+        sizes = (self.batch, z.n, z.count, y.n, y.count)
+        with w.loop("row", 0, product(sizes), parallel=True) as job:
+            self.n, *position = decompose(w, job.index, sizes)
+            self.phase, self.at = position[0::2], position[1::2]
             self.base = w.let(self.image.offset + self.n * self.image.batch_stride)
-            self.tap_ranges = [self._tap_range(side, index) for side, index in ((0, self.z), (1, self.y))]
-            self._tiles()
+            self.tap_ranges = [self._tap_range(side) for side in (0, 1)]
+            for self.column in columns:
+                with w.loop("phase", 0, self.column.n) as phase:
+                    self.phase[2:] = [phase.index if self.column.n > 1 else 0]
+                    self._tiles()
 
-    def _tap_range(self, side: int, index: Dim) -> tuple[Dim, Dim]:
-        """Taps of a side that fall into the image."""
-        taps, step, size = self.kernel[side], self.dilation[side], self.image.sizes[side]
-        if self.before[side] == 0 and (self.pixels[side] == 1 and taps == 1 or not isinstance(size, int) and False):
+    def _begin(self, side: int) -> Dim:
+        """The pixel that the current output row meets with its first tap."""
+        phases = self.rows[side]
+        return self.at[side] * phases.pixel_step + (phases.pixel - self.margins[side])
+
+    def _tap_range(self, side: int) -> tuple[Dim, Dim]:
+        """Taps of an outer side that fall into the image."""
+        phases, size = self.rows[side], self.image.sizes[side]
+        begin, taps, step = self._begin(side), phases.taps, phases.dilation
+        if begin == 0 and taps == 1:
             return 0, taps
-        start = self.w.let(index * self.stride[side] - self.before[side])
+        start = self.w.let(begin)
         first = maximum(0, floordiv(maximum(0, -start) + (step - 1), step))
         end = minimum(taps, floordiv(maximum(0, size - start) + (step - 1), step))
         return self.w.let(first), self.w.let(end)
 
     def _tiles(self) -> None:
         """Tiles along the row: where the width is known, the first and the last see the edges; the middle ones are alike."""
-        w, width, most = self.w, self.pixels[2], self.MOST_PIXELS
+        w, width, most = self.w, self.column.count, self.MOST_PIXELS
         if not isinstance(width, int) or not isinstance(self.image.sizes[2], int):
             with w.loop("x", 0, width - (most - 1), most) as loop:
                 self._channels(loop.index, most, None)
@@ -85,10 +98,13 @@ class _DepthwiseKernel:
                 continue
             self._channels(x, min(size, width - x), self.image.sizes[2])
 
+    def _pixel(self, x: Dim, tap: int) -> Dim:
+        """The pixel of the row that output pixel x of the phase meets with a tap."""
+        return x * self.column.pixel_step + (self.column.pixel - self.margins[2] + tap * self.column.dilation)
+
     def _sees_all(self, x: int) -> bool:
         """Whether the window of output pixel x lies inside the row."""
-        start = x * self.stride[2] - self.before[2]
-        return start >= 0 and start + (self.kernel[2] - 1) * self.dilation[2] < self.image.sizes[2]
+        return self._pixel(x, 0) >= 0 and self._pixel(x, self.column.taps - 1) < self.image.sizes[2]
 
     def _channels(self, x: Dim, count: int, edge: int | None) -> None:
         """A tile of `count` pixels from x for all channels; `edge` is the image's width where windows may leave it."""
@@ -104,29 +120,31 @@ class _DepthwiseKernel:
     def _tile(self, x: Dim, count: int, edge: int | None, panel: Dim, mask: V | None) -> None:
         w = self.w
         channel = w.let(panel * w.lanes)
-        weights = w.let(self.packed.panels.offset + panel * self.packed.panels.panel)
+        sides = (*self.rows, self.column)
+        first_taps = (side.tap + phase * side.tap_shift for side, phase in zip(sides, self.phase))
+        weights = w.let(self.panels.offset + panel * self.panels.panel + sum(tap * stride for tap, stride in zip(first_taps, self.tap_strides)))
         totals = (zero(w, REGISTER_TYPE[self.dtype]),) * count
         (z_first, z_end), (y_first, y_end) = self.tap_ranges
         with w.loop("tz", z_first, z_end, carried=totals) as tz:
             with w.loop("ty", y_first, y_end, carried=tz.values) as ty:
-                place = [(i * s - b + t.index * d) * stride for i, s, b, t, d, stride in
-                         zip((self.z, self.y), self.stride, self.before, (tz, ty), self.dilation, self.image.strides)]
+                place = [(self._begin(side) + tap.index * self.rows[side].dilation) * self.image.strides[side] for side, tap in enumerate((tz, ty))]
                 row = w.let(self.base + sum(place) + channel)
-                taps = w.let(weights + tz.index * self.tap_strides[0] + ty.index * self.tap_strides[1])
+                taps = w.let(weights + sum(tap.index * (self.rows[side].tap_step * self.tap_strides[side]) for side, tap in enumerate((tz, ty))))
                 ty.next = self._row(row, taps, x, count, edge, ty.values, mask)
             tz.next = ty.results
         for i, total in enumerate(tz.results):
-            coords = [self.n, channel, *(self.z, self.y, x + i)[3 - self.spatial:]]
-            self.sink.put(coords, 1, wrap(w, total, self.dtype), mask)
+            place = [side.first + phase + index * side.step for side, phase, index in zip(sides, self.phase, (*self.at, x + i))]
+            self.sink.put([self.n, channel, *place[3 - self.spatial:]], 1, wrap(w, total, self.dtype), mask)
 
     def _row(self, row: Dim, taps: Dim, x: Dim, count: int, edge: int | None, totals: tuple[V, ...], mask: V | None) -> tuple[V, ...]:
         """Adds one row of taps; columns of the image that several pixels see are loaded once."""
         w, image, result = self.w, self.image, list(totals)
         memory = MEMORY_TYPE[image.buffer.dtype]
-        for tap in range(self.kernel[2]):
-            weight = w.op(f"vld.{MEMORY_TYPE[self.packed.panels.buffer.dtype]}", w.addr(self.packed.panels.buffer, taps + tap * self.tap_strides[2]))
+        for tap in range(self.column.taps):
+            step = self.column.tap_step * self.tap_strides[2]
+            weight = w.op(f"vld.{MEMORY_TYPE[self.panels.buffer.dtype]}", w.addr(self.panels.buffer, taps + tap * step))
             for i in range(count):
-                column = (x + i) * self.stride[2] - self.before[2] + tap * self.dilation[2]
+                column = self._pixel(x + i, tap)
                 if edge is not None and not 0 <= column < edge:
                     continue
                 address = w.addr(image.buffer, row + column * image.strides[2])

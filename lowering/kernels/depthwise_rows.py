@@ -34,7 +34,7 @@ def suits_rows(statement: Template, image: Image, margins: Margins, epilogue: tu
         return False
     targets = [target for target in (statement.outputs[0], *(s.target for s in epilogue)) if target.buffer in stored]
     is_along_rows = image.strides[2] == 1 and image.channel_stride != 1 and all(target.strides[-1] == 1 for target in targets)
-    is_dense = params.stride[-1] == 1 and margins.spread == (1, 1, 1)
+    is_dense = params.stride[-1] == 1 and {*params.spread} == {1}
     return is_along_rows and is_dense and product(params.kernel) <= MOST_TAPS and 2 * statement.domain[-1] >= lanes
 
 

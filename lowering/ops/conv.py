@@ -95,13 +95,15 @@ def convolution(g, image, weight, bias, stride, padding, dilation, transposed, o
 @lowering(aten.convolution_backward.default, fixed=lambda grad, *operands: _numbers(*operands))
 def convolution_backward(g, grad, image, weight, bias_sizes, stride, padding, dilation, transposed, output_padding, groups, output_mask):
     rank = _checked_rank(image, weight)
-    stride, padding, dilation = (_per_dim(v, rank) for v in (stride, padding, dilation))
+    stride, padding, dilation, output_padding = (_per_dim(v, rank) for v in (stride, padding, dilation, output_padding))
     wants_image, wants_weight, wants_bias = output_mask
     of_image = of_weight = of_bias = None
     grad = g.realize(grad)
     if wants_image:
         if transposed:
-            of_image = convolve(g, grad, _grouped(weight, groups), stride, dilation, padding, padding, (1,) * rank, groups)
+            # No pixel of the image has reached the output padding.
+            after = tuple(p - extra for p, extra in zip(padding, output_padding))
+            of_image = convolve(g, grad, _grouped(weight, groups), stride, dilation, padding, after, (1,) * rank, groups)
         else:
             # What the windows left over on the far side of the image is the transposed convolution's output padding.
             rest = tuple(size + 2 * p - d * (k - 1) - 1 - (o - 1) * s for size, o, k, s, p, d in zip(image.sizes[2:], grad.sizes[2:], weight.sizes[2:], stride, padding, dilation))

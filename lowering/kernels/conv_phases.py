@@ -1,0 +1,106 @@
+"""Phases of a convolution's output: transposed convolutions multiply no zeros.
+
+Where an image is spread by s, a window meets a pixel of it at every s-th tap only, and windows s apart meet pixels at the same taps. So
+each side of the output falls into s phases, and each phase is a convolution of stride 1 of the image as it is, with its share of the
+taps: k / s of them. Neighbouring phases mostly differ in nothing but the tap where they begin, and are taken together: three times
+at most where taps are not dilated, however large s. A side that is not spread is one phase.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from ..index_expr import Dim, floordiv, maximum
+from .channels_last import Margins, three
+
+if TYPE_CHECKING:
+    from .conv import ConvParams
+
+__all__ = ["Phases", "phases_of"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Phases:
+    """Neighbouring phases of one side of the output, which meet the same pixels of the image with as many taps.
+
+    Attributes:
+        n: how many phases; the i-th is the `count` output pixels first + i, first + i + step, …
+        pixel, pixel_step: the pixel of the image, with its margins, that the first output pixel meets with its first tap; the step to the next one's.
+        tap, tap_shift, tap_step, taps: the i-th phase has the `taps` taps tap + i * tap_shift, tap + i * tap_shift + tap_step, … There may be none.
+        dilation: pixels from one of these taps to the next.
+    """
+
+    first: int
+    step: int
+    count: Dim
+    pixel: int
+    pixel_step: int
+    tap: int
+    tap_step: int
+    taps: int
+    dilation: int
+    n: int = 1
+    tap_shift: int = 0
+
+
+ONE_PIXEL = Phases(first=0, step=1, count=1, pixel=0, pixel_step=1, tap=0, tap_step=1, taps=1, dilation=1)
+
+
+def phases_of(params: ConvParams, pixels: Sequence[Dim]) -> tuple[Margins, tuple[list[Phases], ...]]:
+    """The zeros to put around the image, and for each of three sides the phases of the output.
+
+    Args: pixels: sizes of the output.
+    """
+    parameters = zip(params.image, pixels, params.kernel, params.stride, params.dilation, params.before, params.after, params.spread)
+    margins, phases = zip(*three([_side(*of_side) for of_side in parameters], ((0, 0), [ONE_PIXEL])))
+    before, after = zip(*margins)
+    return Margins(before, after), phases
+
+
+def _side(image: Dim, pixels: Dim, kernel: int, stride: int, dilation: int, before: int, after: Dim, spread: int) -> tuple[tuple[Dim, Dim], list[Phases]]:
+    """(zeros before, zeros after) of one side of the image, and its phases."""
+    if image == 1 and stride == 1:
+        # One pixel may be spread by anything: by as much as a window spans, each window meets it with one tap at most.
+        spread = max(spread, dilation * (kernel - 1) + 1)
+    if spread == 1:
+        return (before, after), [Phases(0, 1, pixels, 0, stride, 0, 1, kernel, dilation)]
+    found = list(_merged(_spread_side(pixels, kernel, dilation, before, spread)))
+    reading = [phases for phases in found if phases.taps]
+    margin = max((0, *(-phases.pixel for phases in reading)))
+    ends = [phases.pixel + phases.count + (phases.taps - 1) * phases.dilation for phases in reading]
+    behind = functools.reduce(maximum, [end - image for end in ends], 0)
+    return (margin, behind), [dataclasses.replace(phases, pixel=phases.pixel + margin) for phases in found]
+
+
+def _spread_side(pixels: Dim, kernel: int, dilation: int, before: int, spread: int) -> Iterator[Phases]:
+    """The phases of a side without margins, one by one: output pixel y meets pixel (y + tap * dilation - before) / spread, where that is whole."""
+    common = math.gcd(dilation, spread)
+    step = spread // common
+    for first in range(min(spread, pixels) if isinstance(pixels, int) else spread):
+        count = floordiv(pixels - first + (spread - 1), spread)
+        tap = next((t for t in range(min(step, kernel)) if (first + t * dilation - before) % spread == 0), None)
+        if tap is None:
+            yield Phases(first, spread, count, 0, 1, 0, step, 0, dilation // common)
+        else:
+            pixel = (first + tap * dilation - before) // spread
+            yield Phases(first, spread, count, pixel, 1, tap, step, len(range(tap, kernel, step)), dilation // common)
+
+
+def _merged(phases: Iterator[Phases]) -> Iterator[Phases]:
+    """Neighbours that differ in their first tap alone, by the same number, as one."""
+    last = None
+    for each in phases:
+        shift = None if last is None else each.tap - last.tap - (last.n - 1) * last.tap_shift
+        alike = last is not None and (last.count, last.pixel, last.taps) == (each.count, each.pixel, each.taps)
+        if alike and (last.n == 1 or shift == last.tap_shift):
+            last = dataclasses.replace(last, n=last.n + 1, tap_shift=shift)
+            continue
+        if last is not None:
+            yield last
+        last = each
+    if last is not None:
+        yield last
