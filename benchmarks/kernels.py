@@ -44,6 +44,13 @@ def convolution(name, channels, size, kernel, groups=1, is_quick=False):
     return Case(name, make, "kernel", is_quick, flops, traffic)
 
 
+def transposed_convolution(name, channels, columns, size, kernel):
+    """A transposed convolution that doubles height and width: each output pixel meets a quarter of the taps."""
+    flops = 2 * channels * columns * kernel**2 * size**2
+    make = lambda: (nn.ConvTranspose2d(channels, columns, kernel, 2, (kernel - 1) // 2), (torch.randn(1, channels, size, size),))  # noqa: E731
+    return Case(name, make, "kernel", False, flops, None)
+
+
 def attention(heads=12, length=256, width=64):
     """Scaled dot-product attention without a mask."""
     make = lambda: (Pointwise(F.scaled_dot_product_attention), tuple(torch.randn(1, heads, length, width) for _ in range(3)))  # noqa: E731
@@ -77,6 +84,9 @@ KERNELS = {
         convolution("conv1x1_256", 256, 14, 1),
         convolution("depthwise3x3", 96, 56, 3, groups=96, is_quick=True),
         convolution("depthwise5x5", 240, 28, 5, groups=240),
+        convolution("conv3x3_g32", 256, 28, 3, groups=32),
+        transposed_convolution("transposed2x2", 128, 64, 56, 2),
+        transposed_convolution("transposed4x4", 128, 64, 28, 4),
         attention(),
         lstm("lstm_b1", 1, 128),
         lstm("lstm_b32", 32, 64),

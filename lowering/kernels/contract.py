@@ -61,6 +61,7 @@ class Contraction:
         column_dim: the dim of the domain that the lanes run along.
         a_panel: elements between A's panels where A is packed, too: panels of as many rows as a register tile, side by side for every k.
         a_stays_near: all of A fits the second level, so that jobs step through A first and every panel of B is read once.
+        n_inner: the last axes of `batch` that share A: a block of rows meets all of them in turn.
         fill: writes what packs a panel of B into the private memory that `b` names: (batch indices, panel). Jobs are panels then.
     """
 
@@ -76,6 +77,7 @@ class Contraction:
     column_dim: int
     a_panel: Dim | None = None
     a_stays_near: bool = False
+    n_inner: int = 0
     fill: Callable[[list[Dim], Dim], None] | None = None
 
 
@@ -183,7 +185,8 @@ class _PanelKernel:
         w, c, tile = self.w, self.c, self.tile
         n_panels = floordiv(c.columns + (self.width - 1), self.width)
         n_blocks = floordiv(self.n_rows + (tile.row_block - 1), tile.row_block)
-        n_batch = product(axis.size for axis in c.batch)
+        n_batch = product(axis.size for axis in c.batch[: len(c.batch) - c.n_inner])
+        n_inner = product(axis.size for axis in c.batch[len(c.batch) - c.n_inner:])
         if c.fill is not None:
             with w.loop("job", 0, n_batch * n_panels, parallel=True) as job:
                 batch, panel = decompose(w, job.index, (n_batch, n_panels))
@@ -192,12 +195,12 @@ class _PanelKernel:
                 with w.loop("block", 0, n_blocks) as block:
                     self._block(block.index, n_blocks)
             return
-        with w.loop("job", 0, n_batch * n_blocks * n_panels, parallel=True) as job:
+        with w.loop("job", 0, n_batch * n_blocks * n_inner * n_panels, parallel=True) as job:
             if c.a_stays_near:
-                batch, panel, block = decompose(w, job.index, (n_batch, n_panels, n_blocks))
+                batch, inner, panel, block = decompose(w, job.index, (n_batch, n_inner, n_panels, n_blocks))
             else:
-                batch, block, panel = decompose(w, job.index, (n_batch, n_blocks, n_panels))
-            self._begin(batch, panel)
+                batch, block, inner, panel = decompose(w, job.index, (n_batch, n_blocks, n_inner, n_panels))
+            self._begin(batch * n_inner + inner, panel)
             self._block(block, n_blocks)
 
     def _begin(self, batch: Dim, panel: Dim) -> None:

@@ -2,7 +2,8 @@
 
 out[n, o, z, y, x] = sum over taps and c of image[n, c, z*stride + tap*dilation - padding, …] * weight[group, o, c, tap]: rows of the
 contraction are output pixels, k runs over taps and channels, columns are output channels. The image is copied into a frame of
-zeros first unless it needs none; depthwise convolutions have kernels of their own, along channels or along rows of pixels.
+zeros first unless it needs none. Transposed convolutions, which are written as those of a spread image, run phase by phase; depthwise
+ones have kernels of their own, along channels or along rows of pixels.
 """
 
 from __future__ import annotations

@@ -93,6 +93,20 @@ TRANSPOSED = [
     case((1, 8, 9), (8, 3, 5), transposed=True, stride=3, dilation=2),
     case((1, 8, 6, 6), (8, 2, 3, 3), transposed=True, groups=4, stride=2, bias=False),
     case((1, 6, 5, 5), (6, 3, 2, 2), transposed=True, padding=3, stride=4, output_padding=2),
+    case((2, 8, 6, 7), (8, 1, 4, 3), transposed=True, stride=2, padding=1, groups=8),
+    case((2, 9, 5, 4), (9, 1, 5, 2), transposed=True, stride=(3, 4), dilation=(2, 1), groups=9, last=True),
+    case((2, 5, 1, 1), (5, 7, 4, 4), transposed=True),
+    case((2, 5, 1, 3), (5, 7, 3, 6), transposed=True, stride=(1, 5), padding=(1, 2), output_padding=(0, 4)),
+    case((1, 4, 3, 4, 5), (4, 3, 2, 4, 3), transposed=True, stride=2),
+    case((2, 4, 3), (4, 6, 16), transposed=True, stride=8, padding=4, last=True),
+    case((2, 4, 1, 1), (6, 4, 3, 3), padding=1),
+]
+# Products with pixels that are one by one: output pixels, channels of the image, taps of a phase.
+WITHOUT_ZEROS = [
+    (case((1, 8, 10, 10), (8, 16, 4, 4), transposed=True, stride=2, padding=1), 400 * 8 * 4),
+    (case((1, 8, 10, 10), (8, 16, 2, 2), transposed=True, stride=2), 400 * 8),
+    (case((3, 8, 1, 1), (8, 16, 4, 4), transposed=True), 48 * 8),
+    (case((3, 8, 1, 1), (16, 8, 3, 3), padding=1), 3 * 8),
 ]
 # Large enough for Winograd's squares, which also serve the gradient of the image.
 SQUARES = [
@@ -202,17 +216,41 @@ def test_transposed_convolutions_agree(machine):
     check_cases(TRANSPOSED, MACHINES[machine])
 
 
+@pytest.mark.parametrize(("one", "products"), WITHOUT_ZEROS, ids=["k4 s2", "k2 s2", "pixel", "padded pixel"])
+def test_zeros_between_and_around_pixels_are_not_multiplied(one, products):
+    tensors, arguments = one
+    total = accel.profile(lambda *tensors: aten.convolution(*tensors, *arguments), machine="dvx-h1")(*tensors).total
+    assert total.instructions["vfma.sf"] == products
+
+
+def test_gradient_of_an_output_padding_as_wide_as_the_stride():
+    tensors, arguments = case((2, 3, 12), (3, 4, 2), transposed=True, stride=1, dilation=2, output_padding=1)
+    grad, x, w, _, rest = backward_arguments(tensors, arguments)
+
+    def program(g, *values):
+        return lower(aten.convolution_backward.default)(g, *values, *rest)
+
+    for result, expected in zip(run_values(program, [grad, x, w], MACHINES["lanes8"]), aten.convolution_backward(grad, x, w, *rest)):
+        check(result, expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
 def test_dtypes_agree(dtype):
     cases = [
         case((1, 8, 6, 6), (10, 8, 3, 3), padding=1, dtype=dtype),
         case((1, 8, 6, 6), (10, 8, 1, 1), last=True, dtype=dtype),
         case((1, 8, 6, 6), (8, 1, 3, 3), groups=8, padding=1, dtype=dtype),
+        case((1, 8, 6, 6), (8, 5, 3, 3), transposed=True, stride=2, dtype=dtype),
     ]
     check_cases(cases, MACHINES["lanes8"])
 
 
-@pytest.mark.parametrize("arguments", [{"padding": 1}, {"padding": 1, "stride": 2, "last": True}, {"groups": 8, "padding": 1}], ids=["plain", "strided", "depthwise"])
+TRANSPOSED_DEPTHWISE = {"groups": 8, "padding": 1, "stride": 2, "transposed": True}
+
+
+@pytest.mark.parametrize("arguments", [
+    {"padding": 1}, {"padding": 1, "stride": 2, "last": True}, {"groups": 8, "padding": 1}, {"stride": 2, "transposed": True, "output_padding": 1}, TRANSPOSED_DEPTHWISE,
+], ids=["plain", "strided", "depthwise", "transposed", "transposed depthwise"])  # fmt: skip
 def test_symbolic_batch_and_image(arguments):
     weight = (8, 1 if "groups" in arguments else 8, 3, 3)
     tensors, rest = case((5, 8, 11, 13), weight, **arguments)
