@@ -19,7 +19,11 @@ __all__ = ["Image", "Margins", "channels_last", "three"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Image:
-    """A batch of images in memory: three spatial sizes (1 where the model has fewer), strides in elements."""
+    """A batch of images in memory: three spatial sizes (1 where the model has fewer), strides in elements.
+
+    Attributes:
+        block_stride: from the first channel of a block of channels to that of the next one, where an image was asked for in blocks.
+    """
 
     buffer: Buffer
     offset: Dim
@@ -29,6 +33,7 @@ class Image:
     batch_stride: Dim
     channel_stride: Dim
     strides: tuple[Dim, Dim, Dim]
+    block_stride: Dim = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,36 +53,43 @@ def three(values, fill) -> tuple:
     return (fill,) * (3 - len(values)) + tuple(values)
 
 
-def channels_last(image: Image, margins: Margins, dtype: str, lanes: int, name: str, origins: tuple[str, ...]) -> tuple[Image, list[BoundKernel]]:
-    """The image with contiguous channels and its margins, and the kernel that makes it, if one is needed; `dtype` is the copy's."""
+def channels_last(image: Image, margins: Margins, dtype: str, lanes: int, name: str, origins: tuple[str, ...], block: int | None = None) -> tuple[Image, list[BoundKernel]]:
+    """The image with contiguous channels and its margins, and the kernel that makes it, if one is needed.
+
+    Args: dtype: the copy's.   block: channels that lie side by side in a copy, of all that there are: groups that are read on their own.
+    """
+    block = block or image.channels
     if image.channels == 1:
         image = dataclasses.replace(image, channel_stride=1)
     if image.channel_stride == 1 and margins.is_empty:
-        return image, []
+        return dataclasses.replace(image, block_stride=block), []
     sizes = tuple(size + before + after for size, before, after in zip(image.sizes, margins.before, margins.after))
-    row = sizes[2] * image.channels
-    buffer = Buffer(name, dtype, (image.batch * sizes[0] * sizes[1] * row,), (1,))
-    strides = (sizes[1] * row, row, image.channels)
-    copy = Image(buffer, 0, image.batch, image.channels, sizes, sizes[0] * strides[0], 1, strides)
+    row = sizes[2] * block
+    strides = (sizes[1] * row, row, block)
+    block_stride, n_blocks = sizes[0] * strides[0], floordiv(image.channels, block)
+    buffer = Buffer(name, dtype, (image.batch * n_blocks * block_stride,), (1,))
+    copy = Image(buffer, 0, image.batch, image.channels, sizes, n_blocks * block_stride, 1, strides, block_stride)
     return copy, [_CopyKernel(image, copy, margins, lanes).write(origins)]
 
 
 class _CopyKernel:
-    """Jobs are rows of the copy: margins are zeroed, pixels copied with their channels side by side."""
+    """Jobs are rows of the copy: margins are zeroed, pixels copied with the channels of a block side by side."""
 
     def __init__(self, source: Image, target: Image, margins: Margins, lanes: int):
         self.w = KernelWriter(lanes)
         self.source, self.target, self.margins = source, target, margins
+        self.channels = target.strides[2]
         self.memory, self.out = MEMORY_TYPE[source.buffer.dtype], MEMORY_TYPE[target.buffer.dtype]
 
     def write(self, origins: tuple[str, ...]) -> BoundKernel:
-        w, target = self.w, self.target
-        sizes = (target.batch, *target.sizes[:2])
+        w, source, target = self.w, self.source, self.target
+        sizes = (target.batch, floordiv(target.channels, self.channels), *target.sizes[:2])
         with w.loop("row", 0, product(sizes), parallel=True) as job:
-            index, *position = decompose(w, job.index, sizes)
+            index, block, *position = decompose(w, job.index, sizes)
             self.row = w.let(job.index * target.strides[1])
             places = [self._source_index(side, place) for side, place in enumerate(position)]
-            self.start = w.let(self.source.offset + index * self.source.batch_stride + sum(p * s for p, s in zip(places, self.source.strides)))
+            first = source.offset + index * source.batch_stride + block * (self.channels * source.channel_stride)
+            self.start = w.let(first + sum(p * s for p, s in zip(places, source.strides)))
             self._row_cases(position)
         elements = product((target.batch, *target.sizes, target.channels))
         return w.finish("channels_last", "image with channels side by side", "layout", origins, 0, elements * 8)
@@ -96,7 +108,7 @@ class _CopyKernel:
             if not self._is_plain(side):
                 row = position[side] - self.margins.before[side]
                 conditions += [(row, ">=", 0), (row, "<", self.source.sizes[side])]
-        self._zero(0, self.target.sizes[2] * self.target.channels) if conditions else None
+        self._zero(0, self.target.sizes[2] * self.channels) if conditions else None
         self._under(conditions)
 
     def _under(self, conditions) -> None:
@@ -108,7 +120,7 @@ class _CopyKernel:
 
     def _pixels(self) -> None:
         """One row of pixels, between its margins."""
-        channels, before, after = self.target.channels, self.margins.before[2], self.margins.after[2]
+        channels, before, after = self.channels, self.margins.before[2], self.margins.after[2]
         width = self.target.sizes[2]
         if all(self._is_plain(side) for side in (0, 1)) and not self._is_plain(2):
             self._zero(0, width * channels)
@@ -140,7 +152,7 @@ class _CopyKernel:
             emit(whole, w.op("qtail.q", end - whole))
 
     def _copy_pixels(self, base: Dim, first: Dim, count: Dim) -> None:
-        channels = self.target.channels
+        channels = self.channels
         if self.source.strides[2] == channels:
             self._vectors(first * channels, count * channels, lambda i, mask: self._store(base + i, self._load(self.start + i, 1, mask), mask))
             return
@@ -149,14 +161,14 @@ class _CopyKernel:
             self._vectors(0, channels, lambda i, mask: self._store(to + i, self._load(begin + i, 1, mask), mask))
 
     def _gather_pixels(self, base: Dim, first: Dim, count: Dim) -> None:
-        channels, stride = self.target.channels, self.source.channel_stride
+        channels, stride = self.channels, self.source.channel_stride
         with self.w.loop("x", first, count) as x:
             begin, to = self.w.let(self.start + x.index * self.source.strides[2]), self.w.let(base + x.index * channels)
             self._vectors(0, channels, lambda i, mask: self._store(to + i, self._load(begin + i * stride, stride, mask), mask))
 
     def _transpose_pixels(self, base: Dim, first: Dim, count: Dim) -> None:
         """Pixels contiguous in the source: squares of channels x pixels are transposed; few channels are stored at their stride."""
-        w, lanes, channels = self.w, self.w.lanes, self.target.channels
+        w, lanes, channels = self.w, self.w.lanes, self.channels
         known = isinstance(channels, int) and isinstance(count, int) and first == 0
         if not known or channels < lanes or count < 4:
             with w.loop("c", 0, channels) as c:
@@ -184,5 +196,5 @@ class _CopyKernel:
         self.w.op(f"vst.{self.out}", address, value) if mask is None else self.w.op(f"vstq.{self.out}", mask, address, value)
 
     def _store_strided(self, index: Dim, value: V, mask: V | None) -> None:
-        address, stride = self.w.addr(self.target.buffer, index, write=True), self.target.channels
+        address, stride = self.w.addr(self.target.buffer, index, write=True), self.channels
         self.w.op(f"vsts.{self.out}", address, stride, value) if mask is None else self.w.op(f"vstsq.{self.out}", mask, address, stride, value)

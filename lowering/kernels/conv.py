@@ -21,6 +21,7 @@ from . import template
 from .channels_last import Image, Margins, channels_last, three
 from .collapse import collapse
 from .conv_direct import direct
+from .conv_groups import grouped, suits_groups
 from .conv_phases import phases_of
 from .depthwise import depthwise
 from .depthwise_rows import depthwise_rows, suits_rows
@@ -78,8 +79,8 @@ class ConvParams:
 
 
 def conv_choices(statement: Template, machine: Machine) -> Iterator[ConvChoice]:
-    """The analytic choice, then others that may be faster in truth; none for depthwise convolutions."""
-    if _is_depthwise(statement):
+    """The analytic choice, then others that may be faster in truth; none for depthwise convolutions and those of small groups."""
+    if _is_depthwise(statement) or suits_groups(statement, machine.lanes):
         return
     first = _analytic(statement, machine)
     yield first
@@ -106,6 +107,9 @@ def conv(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffe
             depthwise_rows(w, statement, image, margins, sink, machine)
         else:
             before = depthwise(w, statement, image, margins, phases, sink, machine)
+    elif suits_groups(statement, machine.lanes):
+        sink = Sink(w, statement, epilogue, stored)
+        before = grouped(w, statement, image, margins, sink, machine)
     else:
         collapsed = collapse(statement, epilogue, (0, *range(2, 2 + spatial)))
         sink = Sink(w, *(collapsed or (statement, epilogue)), stored)

@@ -31,12 +31,14 @@ def direct(w: KernelWriter, statement: Template, image: Image, margins: Margins,
     """Writes the kernel's body, a contraction for each of the `phases` of three sides; returns the kernels that frame the image and pack the weight."""
     params: ConvParams = statement.params
     out, groups, channels = statement.outputs[0].buffer, params.groups, params.channels // params.groups
-    image, kernels = channels_last(image, margins, out.dtype, machine.lanes, f"{out.name}_image", statement.origins)
+    # Groups that fill a vector lie on their own: pixels a whole image's channels apart would share few sets of a cache.
+    block = channels if channels >= machine.lanes else params.channels
+    image, kernels = channels_last(image, margins, out.dtype, machine.lanes, f"{out.name}_image", statement.origins, block=block)
     axes, packed = _pack_weight(statement, image, tuple(side[0] for side in phases), tile, machine)
     near = stays_near(machine, product((image.batch, channels, *image.sizes)), out.dtype)
     for sides in itertools.product(*phases):
         a, b, shifts, k = _depth(image, sides, axes, packed.k_strides)
-        batch = (Axis(groups, channels * image.channel_stride, packed.batch_strides[0]), *shifts)
+        batch = (Axis(groups, image.block_stride if block == channels else channels * image.channel_stride, packed.batch_strides[0]), *shifts)
         panels = dataclasses.replace(packed.panels, offset=packed.panels.offset + b)
         place = _placing(w, statement, sides, is_collapsed)
         contract(w, Contraction(image.buffer, image.offset + a, panels, batch, _rows(image, sides), k, statement.domain[1] // groups, out.dtype, place, 1, a_stays_near=near, n_inner=3), tile, sink)
