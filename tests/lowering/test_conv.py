@@ -78,6 +78,7 @@ ONE_AND_THREE_DIMS = [
 GROUPED = [
     case((1, 12, 8, 8), (12, 4, 3, 3), groups=3, padding=1),
     case((2, 32, 6, 6), (64, 8, 1, 1), groups=4, last=True),
+    case((2, 32, 6, 5), (48, 16, 3, 3), groups=2, padding=1, stride=(1, 2)),
     case((1, 16, 14, 14), (16, 1, 3, 3), groups=16, padding=1),
     case((1, 16, 30, 29), (16, 1, 3, 3), groups=16, padding=1, last=True),
     case((2, 19, 9, 40), (19, 1, 5, 5), groups=19, padding=2, stride=2),
@@ -85,6 +86,16 @@ GROUPED = [
     case((1, 9, 25), (9, 1, 3), groups=9, padding=2, dilation=2),
     case((1, 4, 6, 6), (8, 1, 3, 3), groups=4, padding=1),
     case((1, 8, 4, 5, 6), (8, 1, 3, 3, 3), groups=8, padding=1),
+]
+# Groups of which a vector of output channels covers several, with 4 lanes as with 32.
+SMALL_GROUPS = [
+    case((2, 32, 9, 45), (32, 2, 3, 3), groups=16, padding=1),
+    case((1, 32, 9, 8), (32, 4, 3, 3), groups=8, padding=1, stride=2, last=True),
+    case((1, 64, 7, 6), (64, 8, 1, 1), groups=8, last=True),
+    case((1, 32, 30), (32, 2, 5), groups=16, padding=4, dilation=2, bias=False),
+    case((1, 32, 4, 5, 6), (32, 2, 2, 3, 3), groups=16, stride=(1, 2, 1), padding=(0, 1, 1)),
+    case((1, 32, 8, 8), (32, 4, 3, 3), groups=8, padding=1, dtype=torch.bfloat16),
+    case((1, 32, 8, 8), (32, 4, 3, 3), groups=8, padding=1, dtype=torch.float64),
 ]
 TRANSPOSED = [
     case((1, 6, 7, 7), (6, 5, 3, 3), transposed=True, padding=1),
@@ -167,7 +178,7 @@ def test_one_and_three_dims_agree(machine):
 
 @pytest.mark.parametrize("machine", ["lanes8", "lanes4", "dvx-h1"])
 def test_grouped_and_depthwise_agree(machine):
-    check_cases(GROUPED if machine == "lanes8" else GROUPED[::3], MACHINES[machine])
+    check_cases([*(GROUPED if machine == "lanes8" else GROUPED[::3]), *SMALL_GROUPS], MACHINES[machine])
 
 
 # Images that come and go channel by channel; the last ones do not fit this way: pixels are left out, or rows are short.
@@ -216,11 +227,19 @@ def test_transposed_convolutions_agree(machine):
     check_cases(TRANSPOSED, MACHINES[machine])
 
 
+def n_products(one):
+    """Vector multiply-adds on a machine with 32 lanes."""
+    tensors, arguments = one
+    return accel.profile(lambda *tensors: aten.convolution(*tensors, *arguments), machine="dvx-h1")(*tensors).total.instructions["vfma.sf"]
+
+
 @pytest.mark.parametrize(("one", "products"), WITHOUT_ZEROS, ids=["k4 s2", "k2 s2", "pixel", "padded pixel"])
 def test_zeros_between_and_around_pixels_are_not_multiplied(one, products):
-    tensors, arguments = one
-    total = accel.profile(lambda *tensors: aten.convolution(*tensors, *arguments), machine="dvx-h1")(*tensors).total
-    assert total.instructions["vfma.sf"] == products
+    assert n_products(one) == products
+
+
+def test_small_groups_fill_vectors():
+    assert n_products(case((1, 64, 8, 8), (64, 4, 3, 3), groups=16, padding=1)) == 2 * 64 * 9 * 4
 
 
 def test_gradient_of_an_output_padding_as_wide_as_the_stride():
@@ -249,10 +268,10 @@ TRANSPOSED_DEPTHWISE = {"groups": 8, "padding": 1, "stride": 2, "transposed": Tr
 
 
 @pytest.mark.parametrize("arguments", [
-    {"padding": 1}, {"padding": 1, "stride": 2, "last": True}, {"groups": 8, "padding": 1}, {"stride": 2, "transposed": True, "output_padding": 1}, TRANSPOSED_DEPTHWISE,
-], ids=["plain", "strided", "depthwise", "transposed", "transposed depthwise"])  # fmt: skip
+    {"padding": 1}, {"padding": 1, "stride": 2, "last": True}, {"groups": 8, "padding": 1}, {"stride": 2, "transposed": True, "output_padding": 1}, TRANSPOSED_DEPTHWISE, {"groups": 4, "padding": 1},
+], ids=["plain", "strided", "depthwise", "transposed", "transposed depthwise", "small groups"])  # fmt: skip
 def test_symbolic_batch_and_image(arguments):
-    weight = (8, 1 if "groups" in arguments else 8, 3, 3)
+    weight = (8, 8 // arguments.get("groups", 1), 3, 3)
     tensors, rest = case((5, 8, 11, 13), weight, **arguments)
 
     def program(g, x, w, b):
