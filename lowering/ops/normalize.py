@@ -11,7 +11,7 @@ import torch
 
 from ..index_expr import exact_div, product, render
 from ..registry import dtype_name, lowering
-from ..values import Graph, Unsupported, Value
+from ..values import Graph, Unsupported, Value, preferred_strides
 from .reduce import divisor, mean_over, opmath, reduce_over, variance_over
 
 __all__ = ["softmax_over"]
@@ -164,11 +164,28 @@ def _per_group(value: Value | None, groups: int) -> Value | None:
 @lowering(aten.native_group_norm.default, fixed=lambda x, *_: x.shape[1:2])
 def native_group_norm(g: Graph, x: Value, weight: Value | None, bias: Value | None, batch, channels, pixels, groups: int, eps: float):
     grouped = g.realize(_grouped(_wide(g, x), batch, channels, pixels, groups))
-    variance, mean = variance_over(g, grouped, [2, 3], 0.0, True)
-    rstd = _inverse_deviation(g, variance, eps)
+    variance, mean = _over_groups(g, grouped)
+    rstd = g.realize(_inverse_deviation(g, variance, eps))
     out = _scaled((grouped - mean) * rstd, _per_group(_wide(g, weight), groups), _per_group(_wide(g, bias), groups))
     statistics = _statistics_dtype(x, weight)
-    return g.cast(out, x.dtype).reshape(x.sizes), g.cast(mean.squeeze([2, 3]), statistics), g.cast(rstd.squeeze([2, 3]), statistics)
+    mean, rstd = (value.slice(2, 0, 1).squeeze([2, 3]) for value in (mean, rstd))
+    return g.cast(out, x.dtype).reshape(x.sizes), g.cast(mean, statistics), g.cast(rstd, statistics)
+
+
+def _over_groups(g: Graph, grouped: Value) -> tuple[Value, Value]:
+    """(variance, mean) over channels and pixels of [batch, groups, channels, pixels]: for each group, or for each of its channels where these lie side by side."""
+    if 1 in grouped.sizes[1:3] or preferred_strides(grouped)[2] != 1:
+        return variance_over(g, grouped, [2, 3], 0.0, True)
+    # A group's few channels would not fill a vector: lanes run along those of all groups, in every pass over the pixels.
+    count = divisor(g, product(grouped.sizes[2:]), grouped.dtype)
+
+    def mean_of(x: Value) -> Value:
+        of_channels = g.realize(reduce_over(g, "sum", x, [3], True))
+        return g.realize(g.realize(reduce_over(g, "sum", of_channels, [2], True)).expand(of_channels.sizes) / count)
+
+    mean = mean_of(grouped)
+    centred = grouped - mean
+    return mean_of(centred * centred), mean
 
 
 @lowering(aten.native_group_norm_backward.default, fixed=lambda grad, x, *_: x.shape[1:2])

@@ -59,8 +59,8 @@ def _of_nothing(g: Graph, op: str, x: Value, dims, keepdim: bool) -> Value:
 
 
 def _in_two_passes(g: Graph, op: str, x: Value, dims: list[int], keepdim: bool) -> Value:
-    """Splits the longest reduced dim into parts, reduces within them, then over them."""
-    split = max(dims, key=lambda d: x.sizes[d])
+    """Splits a reduced dim into parts, reduces within them, then over them: the outermost that is long enough, for parts that are runs of memory."""
+    split = next((d for d in dims if x.sizes[d] >= _SPLIT_PARTS), max(dims, key=lambda d: x.sizes[d]))
     size = x.sizes[split]
     parts = next((p for p in range(min(_SPLIT_PARTS, size), 0, -1) if size % p == 0), 1)
     if parts < 8:
