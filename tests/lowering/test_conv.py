@@ -11,6 +11,7 @@ from value_programs import MACHINES, compile_values, run_values
 
 import accel
 from accel.lowering import registry
+from accel.lowering.tensor_ir import Target
 
 aten = torch.ops.aten
 
@@ -294,6 +295,20 @@ def test_residual_and_activation_join_the_convolution():
     partition, run = compile_values(program, (x, w, b, residual), MACHINES["lanes8"])
     assert [k.kind for k in partition.kernels][-1] == "conv"
     check(run(x, w, b, residual)[0], (aten.convolution(x.double(), w.double(), b.double(), *arguments) + residual.double()).relu())
+
+
+@pytest.mark.parametrize(("side", "kinds"), [(32, ["layout", "pack", "conv", "map"]), (33, ["layout", "pack", "conv"])])
+def test_a_result_whose_channels_lie_in_the_same_sets_of_a_cache_is_turned_on_its_own(side, kinds):
+    (x, w, b), arguments = case((2, 8, side, side), (40, 8, 3, 3), padding=1)
+
+    def program(g, x, w, b):
+        result = g.buffer("f32", (2, 40, side, side), (40 * side * side, side * side, side, 1))
+        g.store(lower(aten.convolution.default)(g, x, w, b, *arguments), Target(result, 0, result.strides))
+        return g.read(result)
+
+    partition, run = compile_values(program, (x, w, b), MACHINES["lanes8"])
+    assert [kernel.kind for kernel in partition.kernels] == kinds
+    check(run(x, w, b)[0], aten.convolution(x.double(), w.double(), b.double(), *arguments))
 
 
 # Few channels meet many: the lanes of a weight's gradient run along the output's channels, which lie side by side.
