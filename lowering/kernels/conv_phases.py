@@ -63,9 +63,6 @@ def phases_of(params: ConvParams, pixels: Sequence[Dim]) -> tuple[Margins, tuple
 
 def _side(image: Dim, pixels: Dim, kernel: int, stride: int, dilation: int, before: int, after: Dim, spread: int) -> tuple[tuple[Dim, Dim], list[Phases]]:
     """(zeros before, zeros after) of one side of the image, and its phases."""
-    if image == 1 and stride == 1:
-        # One pixel may be spread by anything: by as much as a window spans, each window meets it with one tap at most.
-        spread = max(spread, dilation * (kernel - 1) + 1)
     if spread == 1:
         return (before, after), [Phases(0, 1, pixels, 0, stride, 0, 1, kernel, dilation)]
     found = list(_merged(_spread_side(pixels, kernel, dilation, before, spread)))

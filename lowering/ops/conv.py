@@ -44,7 +44,9 @@ def convolve(g: Graph, image: Value, weight: Value, stride, dilation, before, af
     dtype = accumulator_dtype(image.dtype)
     if any(size == 0 for size in (*sizes, image.sizes[1])):
         return g.constant(0, dtype, sizes)
-    params = ConvParams(image.sizes[0], image.sizes[1], image.sizes[2:], tuple(out), kernel, tuple(stride), tuple(dilation), tuple(before), tuple(after), tuple(spread), groups, g.allows_winograd)
+    # One pixel may be spread by anything: by as much as a window spans, each window meets it with one tap at most.
+    spread = tuple(max(step, d * (k - 1) + 1) if size == s == 1 else step for size, step, k, s, d in zip(image.sizes[2:], spread, kernel, stride, dilation))
+    params = ConvParams(image.sizes[0], image.sizes[1], image.sizes[2:], tuple(out), kernel, tuple(stride), tuple(dilation), tuple(before), tuple(after), spread, groups, g.allows_winograd)
     return g.template("conv", [image, weight], [(dtype, sizes, channels_last_strides(sizes))], params)[0]
 
 

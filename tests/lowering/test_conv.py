@@ -113,6 +113,15 @@ TRANSPOSED = [
     case((2, 4, 3), (4, 6, 16), transposed=True, stride=8, padding=4, last=True),
     case((2, 4, 1, 1), (6, 4, 3, 3), padding=1),
 ]
+# Sides of one pixel, in each of the kernels.
+ONE_PIXEL = [
+    case((2, 32, 16, 1), (32, 4, 2, 2), groups=8, padding=(0, 1), dilation=(1, 2)),
+    case((2, 32, 1, 16), (32, 4, 3, 2), groups=8, padding=(2, 0), dilation=(2, 1), stride=(1, 2), last=True),
+    case((1, 32, 1, 9), (40, 32, 3, 3), padding=(3, 1)),
+    case((2, 16, 1, 20), (16, 1, 3, 3), groups=16, padding=(2, 1)),
+    case((2, 16, 20, 1), (16, 1, 3, 3), groups=16, padding=(1, 2), last=True),
+    case((2, 8, 1), (8, 8, 5), padding=4, dilation=2),
+]
 # Products with pixels that are one by one: output pixels, channels of the image, taps of a phase.
 WITHOUT_ZEROS = [
     (case((1, 8, 10, 10), (8, 16, 4, 4), transposed=True, stride=2, padding=1), 400 * 8 * 4),
@@ -224,8 +233,8 @@ def test_depthwise_that_leaves_pixels_out_or_has_short_rows_runs_along_channels(
 
 
 @pytest.mark.parametrize("machine", ["lanes8", "lanes16"])
-def test_transposed_convolutions_agree(machine):
-    check_cases(TRANSPOSED, MACHINES[machine])
+def test_transposed_convolutions_and_sides_of_one_pixel_agree(machine):
+    check_cases([*TRANSPOSED, *ONE_PIXEL], MACHINES[machine])
 
 
 def n_products(one):
