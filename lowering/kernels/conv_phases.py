@@ -2,8 +2,8 @@
 
 Where an image is spread by s, a window meets a pixel of it at every s-th tap only, and windows s apart meet pixels at the same taps. So
 each side of the output falls into s phases, and each phase is a convolution of stride 1 of the image as it is, with its share of the
-taps: k / s of them. Neighbouring phases mostly differ in nothing but the tap where they begin, and are taken together: three times
-at most where taps are not dilated, however large s. A side that is not spread is one phase.
+taps: k / s of them. Neighbouring phases mostly differ in nothing but the tap where they begin, and are one loop: a few loops a side,
+however large s. A side that is not spread is one phase.
 """
 
 from __future__ import annotations
