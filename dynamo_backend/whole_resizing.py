@@ -60,13 +60,14 @@ def _replace(op: torch._ops.OpOverload, kernels: dict) -> None:
 
 
 def _with_size(packet: torch._ops.OpOverloadPacket) -> Callable:
-    """The overload that takes a size or factors, by the one that takes both; in parts where nothing is resized (some fake tensors fail on it)."""
+    """The overload that takes a size or factors, by the one that takes both; in parts where nothing is resized (some fake tensors fail on it), or sizes are not known."""
 
     def resize(x, output_size, *options):
         *alignment, factors = options
-        if 0 in x.shape:
-            return decomposition_table[packet.vec](x, output_size, *options)
         size = upsample_compute_output_size(x.size(), output_size, factors)
+        if not all(isinstance(side, int) for side in (*x.shape, *size)) or 0 in x.shape:
+            in_parts = decomposition_table.get(packet.vec)
+            return in_parts(x, output_size, *options) if in_parts else decomposition_table[packet.default](x, size, *alignment, *(factors or []))
         return packet.default(x, size, *alignment, *(factors or [None] * len(size)))
 
     return resize
