@@ -66,8 +66,7 @@ def _with_size(packet: torch._ops.OpOverloadPacket) -> Callable:
         *alignment, factors = options
         size = upsample_compute_output_size(x.size(), output_size, factors)
         if not all(isinstance(side, int) for side in (*x.shape, *size)) or 0 in x.shape:
-            in_parts = decomposition_table.get(packet.vec)
-            return in_parts(x, output_size, *options) if in_parts else decomposition_table[packet.default](x, size, *alignment, *(factors or []))
+            return decomposition_table[packet.default](x, size, *alignment, *(factors or []))
         return packet.default(x, size, *alignment, *(factors or [None] * len(size)))
 
     return resize

@@ -100,19 +100,18 @@ def conv(statement: Template, epilogue: tuple[Map, ...], stored: frozenset[Buffe
     margins, phases = phases_of(params, statement.domain[2:])
     w = KernelWriter(machine.lanes)
     group_columns = statement.domain[1] // params.groups
+    sink = Sink(w, statement, epilogue, stored)
     if _is_depthwise(statement):
-        sink = Sink(w, statement, epilogue, stored)
         before = []
         if suits_rows(statement, image, margins, epilogue, stored, machine.lanes):
             depthwise_rows(w, statement, image, margins, sink, machine)
         else:
             before = depthwise(w, statement, image, margins, phases, sink, machine)
     elif suits_groups(statement, machine.lanes):
-        sink = Sink(w, statement, epilogue, stored)
         before = grouped(w, statement, image, margins, sink, machine)
     else:
         collapsed = collapse(statement, epilogue, (0, *range(2, 2 + spatial)))
-        sink = Sink(w, *(collapsed or (statement, epilogue)), stored)
+        sink = Sink(w, *collapsed, stored) if collapsed else sink
         choice = choice or _analytic(statement, machine)
         if choice.way == DIRECT:
             tile = choose_tile(machine, *_contraction_sizes(statement), shape=choice.tile)
@@ -148,17 +147,22 @@ def _rows_in_run(statement: Template, rows: int) -> int:
     Where windows touch, all pixels are one run anyway.
     """
     params: ConvParams = statement.params
-    width = floordiv(statement.domain[-1] + (params.spread[-1] - 1), params.spread[-1])
+    width = _phase_pixels(statement)[-1]
     if {*params.kernel, *params.stride} == {1} or not isinstance(width, int):
         return rows
     return next((fewer for fewer in range(rows, -(-2 * rows // 3) - 1, -1) if width % fewer == 0), rows)
 
 
+def _phase_pixels(statement: Template) -> list[Dim]:
+    """Output pixels of a typical phase, per spatial side."""
+    return [floordiv(size + (step - 1), step) for size, step in zip(statement.domain[2:], statement.params.spread)]
+
+
 def _contraction_sizes(statement: Template) -> tuple[str, Dim, Dim, Dim, Dim]:
     """Register type, rows, columns, depth and repetitions of the direct way, of a typical phase of it."""
     params: ConvParams = statement.params
-    batch, columns, *pixels = statement.domain
-    rows = batch * product(floordiv(size + (step - 1), step) for size, step in zip(pixels, params.spread))
+    batch, columns = statement.domain[:2]
+    rows = batch * product(_phase_pixels(statement))
     depth = params.channels // params.groups * product(-(-taps // step) for taps, step in zip(params.kernel, params.spread))
     return REGISTER_TYPE[statement.outputs[0].buffer.dtype], rows, columns // params.groups, depth, params.groups * product(params.spread)
 

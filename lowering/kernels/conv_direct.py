@@ -41,7 +41,7 @@ def direct(w: KernelWriter, statement: Template, image: Image, margins: Margins,
         batch = (Axis(groups, image.block_stride if block == channels else channels * image.channel_stride, packed.batch_strides[0]), *shifts)
         panels = dataclasses.replace(packed.panels, offset=packed.panels.offset + b)
         place = _placing(w, statement, sides, is_collapsed)
-        contract(w, Contraction(image.buffer, image.offset + a, panels, batch, _rows(image, sides), k, statement.domain[1] // groups, out.dtype, place, 1, a_stays_near=near, n_inner=3), tile, sink)
+        contract(w, Contraction(image.buffer, image.offset + a, panels, batch, _rows(image, sides), k, statement.domain[1] // groups, out.dtype, place, 1, a_stays_near=near, n_inner=len(shifts)), tile, sink)
     return [*kernels, packed.kernel]
 
 

@@ -14,7 +14,7 @@ from ..tensor_ir import Template
 from ..vector_ir import MEMORY_TYPE, REGISTER_TYPE, V
 from .channels_last import Image, Margins, channels_last, three
 from .contract import decompose, multiply_add, zero
-from .pack import pack
+from .pack import PackedOperand, pack
 from .tile import even_block
 
 __all__ = ["grouped", "suits_groups"]
@@ -41,22 +41,22 @@ def grouped(w: KernelWriter, statement: Template, image: Image, margins: Margins
     k = ((size, weight.strides[2]), *zip(params.kernel, weight.strides[3:]))
     packed = pack(weight, machine.lanes, machine.lanes, (), k, (params.channels, weight.strides[1]), out.dtype, f"{out.name}_panels", statement.origins)
     most_pixels = machine.n_vregs - OTHER_REGISTERS
-    _GroupsKernel(w, statement, image, packed.panels, packed.k_strides, most_pixels, sink).write()
+    _GroupsKernel(w, statement, image, packed, most_pixels, sink).write()
     return [*kernels, packed.kernel]
 
 
 class _GroupsKernel:
     """Jobs are rows of output pixels of one vector of channels; inside, tiles of pixels."""
 
-    def __init__(self, w: KernelWriter, statement: Template, image: Image, panels, strides: tuple[Dim, ...], most_pixels: int, sink: Sink):
+    def __init__(self, w: KernelWriter, statement: Template, image: Image, packed: PackedOperand, most_pixels: int, sink: Sink):
         params = statement.params
-        self.w, self.image, self.panels, self.sink = w, image, panels, sink
+        self.w, self.image, self.panels, self.sink = w, image, packed.panels, sink
         self.batch, columns, *sides = statement.domain
         self.n_vectors, self.size, self.spatial = columns // w.lanes, params.channels // params.groups, len(sides)
         self.sides, self.kernel, self.stride, self.dilation = (three(of, 1) for of in (sides, params.kernel, params.stride, params.dilation))
-        self.channel_stride, self.tap_strides = strides[0], three(strides[1:], 0)
+        self.channel_stride, self.tap_strides = packed.k_strides[0], three(packed.k_strides[1:], 0)
         self.block = even_block(self.sides[2], most_pixels)
-        self.memory, self.weight_memory = MEMORY_TYPE[image.buffer.dtype], MEMORY_TYPE[panels.buffer.dtype]
+        self.memory, self.weight_memory = MEMORY_TYPE[image.buffer.dtype], MEMORY_TYPE[self.panels.buffer.dtype]
 
     def write(self) -> None:
         w, image = self.w, self.image

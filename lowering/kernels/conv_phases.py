@@ -47,16 +47,14 @@ class Phases:
     tap_shift: int = 0
 
 
-ONE_PIXEL = Phases(first=0, step=1, count=1, pixel=0, pixel_step=1, tap=0, tap_step=1, taps=1, dilation=1)
-
-
 def phases_of(params: ConvParams, pixels: Sequence[Dim]) -> tuple[Margins, tuple[list[Phases], ...]]:
     """The zeros to put around the image, and for each of three sides the phases of the output.
 
     Args: pixels: sizes of the output.
     """
     parameters = zip(params.image, pixels, params.kernel, params.stride, params.dilation, params.before, params.after, params.spread)
-    margins, phases = zip(*three([_side(*of_side) for of_side in parameters], ((0, 0), [ONE_PIXEL])))
+    missing = _side(image=1, pixels=1, kernel=1, stride=1, dilation=1, before=0, after=0, spread=1)
+    margins, phases = zip(*three([_side(*of_side) for of_side in parameters], missing))
     before, after = zip(*margins)
     return Margins(before, after), phases
 
@@ -64,7 +62,7 @@ def phases_of(params: ConvParams, pixels: Sequence[Dim]) -> tuple[Margins, tuple
 def _side(image: Dim, pixels: Dim, kernel: int, stride: int, dilation: int, before: int, after: Dim, spread: int) -> tuple[tuple[Dim, Dim], list[Phases]]:
     """(zeros before, zeros after) of one side of the image, and its phases."""
     if spread == 1:
-        return (before, after), [Phases(0, 1, pixels, 0, stride, 0, 1, kernel, dilation)]
+        return (before, after), [Phases(first=0, step=1, count=pixels, pixel=0, pixel_step=stride, tap=0, tap_step=1, taps=kernel, dilation=dilation)]
     found = list(_merged(_spread_side(pixels, kernel, dilation, before, spread)))
     reading = [phases for phases in found if phases.taps]
     margin = max((0, *(-phases.pixel for phases in reading)))
@@ -78,13 +76,11 @@ def _spread_side(pixels: Dim, kernel: int, dilation: int, before: int, spread: i
     common = math.gcd(dilation, spread)
     step = spread // common
     for first in range(min(spread, pixels) if isinstance(pixels, int) else spread):
+        tap = next((t for t in range(min(step, kernel)) if (first + t * dilation - before) % spread == 0), kernel)
+        taps = len(range(tap, kernel, step))
+        pixel = (first + tap * dilation - before) // spread if taps else 0
         count = floordiv(pixels - first + (spread - 1), spread)
-        tap = next((t for t in range(min(step, kernel)) if (first + t * dilation - before) % spread == 0), None)
-        if tap is None:
-            yield Phases(first, spread, count, 0, 1, 0, step, 0, dilation // common)
-        else:
-            pixel = (first + tap * dilation - before) // spread
-            yield Phases(first, spread, count, pixel, 1, tap, step, len(range(tap, kernel, step)), dilation // common)
+        yield Phases(first, spread, count, pixel, pixel_step=1, tap=tap, tap_step=step, taps=taps, dilation=dilation // common)
 
 
 def _merged(phases: Iterator[Phases]) -> Iterator[Phases]:

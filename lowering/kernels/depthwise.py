@@ -53,12 +53,12 @@ class _DepthwiseKernel:
         sizes = (self.batch, z.n, z.count, y.n, y.count)
         with w.loop("row", 0, product(sizes), parallel=True) as job:
             self.n, *position = decompose(w, job.index, sizes)
-            self.phase, self.at = position[0::2], position[1::2]
+            row_phases, self.at = position[0::2], position[1::2]
             self.base = w.let(self.image.offset + self.n * self.image.batch_stride)
             self.tap_ranges = [self._tap_range(side) for side in (0, 1)]
             for self.column in columns:
-                with w.loop("phase", 0, self.column.n) as phase:
-                    self.phase[2:] = [phase.index if self.column.n > 1 else 0]
+                with w.loop("phase", 0, self.column.n) as loop:
+                    self.phase = (*row_phases, loop.index)
                     self._tiles()
 
     def _begin(self, side: int) -> Dim:

@@ -165,7 +165,7 @@ def _per_group(value: Value | None, groups: int) -> Value | None:
 def native_group_norm(g: Graph, x: Value, weight: Value | None, bias: Value | None, batch, channels, pixels, groups: int, eps: float):
     grouped = g.realize(_grouped(_wide(g, x), batch, channels, pixels, groups))
     variance, mean = _over_groups(g, grouped)
-    rstd = g.realize(_inverse_deviation(g, variance, eps))
+    rstd = _inverse_deviation(g, variance, eps)
     out = _scaled((grouped - mean) * rstd, _per_group(_wide(g, weight), groups), _per_group(_wide(g, bias), groups))
     statistics = _statistics_dtype(x, weight)
     mean, rstd = (value.slice(2, 0, 1).squeeze([2, 3]) for value in (mean, rstd))
